@@ -1,0 +1,7 @@
+"""`python -m search` is `eca-search`."""
+
+import sys
+
+from search.cli import main
+
+sys.exit(main())

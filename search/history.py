@@ -1,0 +1,161 @@
+"""The journal, folded into facts. No Optuna, no clock, no decisions: `search.study` makes those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from search.journal import Record
+from search.trial import Attempt, Replicate, Trial
+
+
+class History:
+    """What the records so far say.
+
+    `asks` counts the sampler's proposals of every kind; `refused` those over a limit or that cannot
+    be built, `duplicates` those answered from a known trial. `ended` says why the study is over.
+    `touched` gathers the numbers of trials that have changed; whoever looks clears it.
+    """
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.study: Record = {}
+        self.trials: dict[int, Trial] = {}
+        self.asks = 0
+        self.refused = 0
+        self.duplicates = 0
+        self.total = 0
+        self.ended: str | None = None
+        self.notes: list[str] = []
+        self.updated = 0.0
+        self.touched: set[int] = set()
+        for record in records:
+            self.apply(record)
+
+    def apply(self, record: Record) -> None:
+        """Fold one record in."""
+        self.updated = record["time"]
+        if "trial" in record:
+            self.touched.add(record["trial"])
+        match record["kind"]:
+            case "study":
+                self.study = record
+                self.total = record["trials"]
+            case "driver":
+                self.ended = None
+            case "extend":
+                self.total = record["trials"]
+                self.ended = None
+            case "ask":
+                self.asks += 1
+                self._ask(record)
+            case "refuse":
+                self.asks += 1
+                self.refused += 1
+            case "alias":
+                self.asks += 1
+                self.duplicates += 1
+                self._alias(record)
+            case "start":
+                self._start(record)
+            case "epoch":
+                self._epoch(record)
+            case "end":
+                self._end(record)
+            case "trial":
+                self._trial(record)
+            case "note":
+                self.notes.append(record["text"])
+            case "done":
+                self.ended = record["reason"]
+
+    def _ask(self, record: Record) -> None:
+        facts = ("values", "config", "label", "identity", "key", "costs", "kernels", "placement")
+        number = record["trial"]
+        self.trials[number] = Trial(number=number, **{fact: record[fact] for fact in facts})
+
+    def _alias(self, record: Record) -> None:
+        trial = self.trials[record["of"]]
+        alias = {"values": record["values"], "time": record["time"]}
+        self.trials[trial.number] = replace(trial, aliases=(*trial.aliases, alias))
+
+    def _start(self, record: Record) -> None:
+        trial, number = self.trials[record["trial"]], record["replicate"]
+        attempt = Attempt(record["attempt"], started=record["time"], worker=record["worker"])
+        known = replicate_of(trial, number)
+        if known is None:
+            known = Replicate(number, seed=record["seed"], key=f"{trial.key}-r{number}")
+        self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
+        if trial.started is None:
+            self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
+
+    def _epoch(self, record: Record) -> None:
+        trial = self.trials[record["trial"]]
+        replicate = self._replicate(trial, record)
+        self._put(trial, replace(replicate, curve=(*replicate.curve, record["metrics"])))
+
+    def _end(self, record: Record) -> None:
+        trial = self.trials[record["trial"]]
+        replicate = self._replicate(trial, record)
+        outcome, reason = record["outcome"], record["reason"]
+        *before, attempt = replicate.attempts
+        attempt = replace(attempt, ended=record["time"], outcome=outcome, reason=reason)
+        replicate = replace(replicate, attempts=(*before, attempt))
+        if record["final"]:
+            replicate = replace(replicate, outcome=outcome, reason=reason)
+        self._put(trial, replicate)
+
+    def _trial(self, record: Record) -> None:
+        self.trials[record["trial"]] = replace(
+            self.trials[record["trial"]],
+            outcome=record["outcome"],
+            reason=record["reason"],
+            objectives=record["objectives"],
+            spread=record["spread"],
+            ended=record["time"],
+        )
+
+    def _replicate(self, trial: Trial, record: Record) -> Replicate:
+        replicate = replicate_of(trial, record["replicate"])
+        assert replicate is not None, "the journal never ends what it did not start"
+        return replicate
+
+    def _put(self, trial: Trial, replicate: Replicate) -> None:
+        others = [known for known in trial.replicates if known.number != replicate.number]
+        replicates = tuple(sorted((*others, replicate), key=lambda known: known.number))
+        self.trials[trial.number] = replace(trial, replicates=replicates)
+
+    def counts(self) -> dict[str, int]:
+        """How many trials run or wait, and how many proposals cost nothing."""
+        open_trials = [trial for trial in self.trials.values() if trial.outcome is None]
+        running = sum(any(map(is_open, trial.replicates)) for trial in open_trials)
+        return {
+            "running": running,
+            "waiting": len(open_trials) - running,
+            "infeasible": self.refused,
+            "duplicate": self.duplicates,
+        }
+
+    def outcomes(self) -> dict[str, int]:
+        """How many trials have finished, were pruned, have failed."""
+        trials = self.trials.values()
+        return {
+            "finished": sum(trial.outcome == "finished" for trial in trials),
+            "pruned": sum(trial.outcome == "pruned" for trial in trials),
+            "failed": sum(trial.failed for trial in trials),
+        }
+
+
+def replicate_of(trial: Trial, number: int) -> Replicate | None:
+    """The trial's replicate of that number, if it was ever started."""
+    return next((known for known in trial.replicates if known.number == number), None)
+
+
+def is_open(replicate: Replicate) -> bool:
+    """Whether an attempt of it is running, as far as the journal knows."""
+    return bool(replicate.attempts) and replicate.attempts[-1].outcome is None
+
+
+def last_metrics(trial: Trial) -> dict[str, Any]:
+    """The newest epoch of its first replicate, or nothing."""
+    return trial.replicates[0].curve[-1] if trial.replicates and trial.replicates[0].curve else {}

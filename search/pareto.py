@@ -1,0 +1,217 @@
+"""The Pareto front: costs in bands, non-dominated ranks, the front of a study and its hypervolume.
+
+A point is a vector to be minimised. Costs that differ by less than their tolerance are the same
+cost: broken by a hundred parameters in millions, a front would list noise as trade-offs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from search.trial import Trial
+    from spaces.settings import Objective
+
+Points: TypeAlias = NDArray[np.float64]
+
+
+def band(cost: float, tolerance: float) -> float:
+    """The band a cost lies in: `round(ln cost / ln(1 + tolerance))`, a whole number.
+
+    Equal bands are equal costs. With `tolerance` 0 there are no bands and the cost stands for
+    itself. A cost of 0 lies below all bands; one below 0 raises ValueError, and so does NaN.
+    """
+    if tolerance == 0:
+        return cost
+    if not cost >= 0:
+        raise ValueError(f"only a cost of 0 or more lies in a band (got {cost})")
+    if cost == 0:
+        return -math.inf
+    return round(math.log(cost) / math.log1p(tolerance))
+
+
+def comparable(
+    values: Sequence[Mapping[str, float]], objectives: Mapping[str, Objective]
+) -> Points:
+    """Rows to be minimised, shape (len(values), len(objectives)): what goes up is negated, what
+    goes down is replaced by its band.
+    """
+    rows = [[_down(row[name], goal) for name, goal in objectives.items()] for row in values]
+    return np.array(rows, dtype=np.float64).reshape(len(values), len(objectives))
+
+
+def ranks(points: ArrayLike) -> NDArray[np.int64]:
+    """Non-dominated rank of every row of `points` (n, d), to be minimised; 0 is the front.
+
+    A row dominates another when it is nowhere worse and somewhere better, so equal rows share
+    their rank. Raises ValueError on NaN, which has no rank. O(d n^2) time, O(n^2) memory.
+    """
+    rows = _rows(points)
+    count, dimensions = rows.shape
+    no_worse = np.ones((count, count), dtype=bool)
+    better = np.zeros((count, count), dtype=bool)
+    for axis in range(dimensions):
+        column = rows[:, axis]
+        no_worse &= column[:, None] <= column[None, :]
+        better |= column[:, None] < column[None, :]
+    dominates = no_worse & better
+
+    result = np.full(count, -1, dtype=np.int64)
+    dominators = dominates.sum(axis=0)
+    rank = 0
+    while (peel := (dominators == 0) & (result < 0)).any():
+        result[peel] = rank
+        dominators -= dominates[peel].sum(axis=0)
+        rank += 1
+    return result
+
+
+def front(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:
+    """The non-dominated networks among the finished trials, cheapest first.
+
+    A network (an identity) appears once, by its trial that is best in the first objective, the
+    lowest number among equals. Networks with equal values are all kept. The order is that of the
+    first cost (without one: of the first objective, best first), then of the trial numbers.
+    """
+    networks: dict[str, Trial] = {}
+    for trial in sorted(_finished(trials), key=lambda trial: _merit(trial, objectives)):
+        networks.setdefault(trial.identity, trial)
+    best = list(networks.values())
+    points = comparable([measured(trial) for trial in best], objectives)
+    members = [trial for trial, rank in zip(best, ranks(points), strict=True) if rank == 0]
+    first, *_ = [name for name, goal in objectives.items() if goal.goal == "min"] or objectives
+    sign = 1 if objectives[first].goal == "min" else -1
+    return sorted(members, key=lambda trial: (sign * measured(trial)[first], trial.number))
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
+    """Exact volume between `points` (n, d), to be minimised, and `reference` (d,).
+
+    What lies at or beyond the reference in any objective adds nothing. By slicing along the last
+    objective: O(n log n) for d <= 2, a factor n more for each further one. Raises ValueError on
+    NaN, on a point at minus infinity and on a reference that is not finite.
+    """
+    rows, corner = _rows(points), np.asarray(reference, dtype=np.float64)
+    if not np.isfinite(corner).all() or np.isneginf(rows).any():
+        raise ValueError("a hypervolume needs a finite reference and no point at -inf")
+    if len(rows) == 0:
+        return 0.0
+    if corner.shape != rows.shape[1:]:
+        raise ValueError(f"{rows.shape[1]} objectives against a reference of {len(corner)}")
+    return _volume(rows[(rows < corner).all(axis=1)], corner)
+
+
+def study_hypervolume(
+    trials: Iterable[Trial],
+    objectives: Mapping[str, Objective],
+    chance: float,
+    reference: Mapping[str, float],
+) -> float:
+    """Volume under the front of the finished trials; unnormalised, natural logarithms.
+
+    Each objective is an axis that starts at an origin and grows towards what is better:
+    an accuracy over `accuracy - chance`; a cost over `ln(reference / cost)`, both in bands; a loss
+    over `-ln(chance) - loss`, the nats below guessing; any other metric that goes up over its
+    value. A name in `reference` sets that objective's origin, and a cost must have one (else
+    ValueError). Values at or beyond their origin add nothing.
+    """
+    gains = [
+        [_gain(name, goal, value[name], chance, reference) for name, goal in objectives.items()]
+        for value in map(measured, front(trials, objectives))
+    ]
+    points = -np.array(gains, dtype=np.float64).reshape(len(gains), len(objectives))
+    return hypervolume(points, np.zeros(len(objectives)))
+
+
+def history(
+    trials: Iterable[Trial],
+    objectives: Mapping[str, Objective],
+    chance: float,
+    reference: Mapping[str, float],
+) -> Iterator[tuple[Trial, float]]:
+    """The finished trials in the order they ended, each with the hypervolume reached by then."""
+    best: dict[str, Trial] = {}
+    members: list[Trial] = []
+    volume = 0.0
+    for trial in sorted(_finished(trials), key=lambda trial: (trial.ended or 0.0, trial.number)):
+        rival = best.get(trial.identity)
+        if rival is None or _merit(trial, objectives) < _merit(rival, objectives):
+            best[trial.identity] = trial
+            # A new network meets only the front; one that replaces its own older trial may also
+            # free what that trial had dominated, so then all are asked again.
+            pool = [*members, trial] if rival is None else list(best.values())
+            members = front(pool, objectives)
+            if rival is not None or any(member is trial for member in members):
+                volume = study_hypervolume(members, objectives, chance, reference)
+        yield trial, volume
+
+
+def measured(trial: Trial) -> dict[str, float]:
+    """All that is known of a trial under the names of objectives: its costs and its results."""
+    return {**trial.costs, **(trial.objectives or {})}
+
+
+def _finished(trials: Iterable[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.outcome == "finished" and trial.objectives]
+
+
+def _merit(trial: Trial, objectives: Mapping[str, Objective]) -> tuple[float, int]:
+    """Order among trials of one network, best first: the first objective, then the number."""
+    name, goal = next(iter(objectives.items()))
+    return _down(measured(trial)[name], goal), trial.number
+
+
+def _down(value: float, goal: Objective) -> float:
+    """The value as one to be minimised."""
+    return -value if goal.goal == "max" else band(value, goal.tolerance)
+
+
+def _gain(
+    name: str, goal: Objective, value: float, chance: float, reference: Mapping[str, float]
+) -> float:
+    """How far a value lies beyond the origin of its objective's axis."""
+    if goal.goal == "max":
+        return value - reference.get(name, chance if name.endswith("accuracy") else 0.0)
+    if name.endswith("loss"):
+        return (reference[name] if name in reference else -math.log(chance)) - value
+    if name not in reference:
+        raise ValueError(f"the hypervolume needs a reference for {name!r}")
+    if goal.tolerance == 0:
+        return math.log(reference[name] / value)
+    bands = band(reference[name], goal.tolerance) - band(value, goal.tolerance)
+    return bands * math.log1p(goal.tolerance)
+
+
+def _rows(points: ArrayLike) -> Points:
+    rows = np.asarray(points, dtype=np.float64)
+    if rows.size == 0:
+        return rows.reshape(0, rows.shape[-1] if rows.ndim == 2 else 0)
+    if rows.ndim != 2:
+        raise ValueError(f"points are the rows of a matrix (got shape {rows.shape})")
+    if np.isnan(rows).any():
+        raise ValueError("NaN cannot be ranked")
+    return rows
+
+
+def _volume(rows: Points, corner: Points) -> float:
+    """Hypervolume of rows that all lie below the corner."""
+    if len(rows) == 0:
+        return 0.0
+    if len(corner) == 1:
+        return float(corner[0] - rows[:, 0].min())
+    rows = rows[np.argsort(rows[:, -1], kind="stable")]
+    if len(corner) == 2:
+        lowest = np.minimum.accumulate(rows[:, 0])
+        ceilings = np.append(rows[1:, 1], corner[1])
+        return float(((corner[0] - lowest) * (ceilings - rows[:, 1])).sum())
+    ceilings = np.append(rows[1:, -1], corner[-1])
+    return sum(
+        float(ceiling - row[-1]) * _volume(rows[: index + 1, :-1], corner[:-1])
+        for index, (row, ceiling) in enumerate(zip(rows, ceilings, strict=True))
+        if ceiling > row[-1]
+    )

@@ -1,0 +1,332 @@
+"""What MLflow should show of a study: runs as plain facts. Imports no MLflow.
+
+A `Run` is a function of the journal's facts alone, so two writings of it can be seen to be the
+same: its digest is stored with the run, and an equal digest means that nothing is to be done.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import math
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from search import pareto, tables
+from search.trial import FAILED, Replicate, Trial
+
+if TYPE_CHECKING:
+    from search.study import Study
+
+CURVES = 17
+"""At most so many curves a run, 25 metrics in all: MLflow's tables grow slow with their columns."""
+PARAM_LENGTH = 6000
+TAG_LENGTH = 8000
+FRONT_ROWS = 30
+"""So many rows of the front fit into a run's description; `front.md` has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a metric; `time` in unix milliseconds."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInput:
+    """The data a run was trained on; `digest` changes with every setting that changes the data."""
+
+    name: str
+    digest: str
+    source: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One MLflow run as it should be; times in unix milliseconds, `status` in MLflow's words.
+
+    `once` are tags written when the run is made and never compared; `files` are constant. `depends`
+    stands for what else is written beside the run (tables, plots): the digest changes with it.
+    """
+
+    name: str
+    status: str
+    started: int
+    ended: int | None
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+    points: tuple[Point, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    dataset: DatasetInput | None = None
+    once: dict[str, str] = field(default_factory=dict)
+    depends: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all of the above but `once`."""
+        points = [(point.key, point.value, point.time, point.step) for point in self.points]
+        facts = [self.name, self.status, self.started, self.ended, self.tags, self.params, points]
+        return sha(json.dumps([*facts, self.files, repr(self.dataset), self.depends]))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A study at one moment.
+
+    `live`: a driver is at work; without one, what is unfinished was interrupted. `complete`: there
+    is nothing left to do. `counts` are those of `Study.counts`.
+    """
+
+    study: Study
+    trials: tuple[Trial, ...]
+    live: bool
+    complete: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, study: Study, *, live: bool) -> Snapshot:
+        """The study as it is now."""
+        trials = study.trials
+        over = bool(study.history.ended) or study.done
+        complete = over and all(trial.outcome is not None for trial in trials)
+        return cls(study, trials, live, complete, study.counts())
+
+    @property
+    def shown(self) -> list[Trial]:
+        """The trials that have a run of their own: all but those that still wait."""
+        return [trial for trial in self.trials if trial.replicates or trial.outcome is not None]
+
+
+def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
+    """A trial's run, below the run `parent`.
+
+    Its curves are those of its first replicate, and the first objective's of further replicates.
+    Final values are there only when it has finished, so that no scatter mixes in stopped trials.
+    """
+    study = snapshot.study
+    outcome = trial.outcome or ("running" if snapshot.live else "interrupted")
+    started = trial.started if trial.started is not None else trial.ended or 0.0
+    ended = None if outcome == "running" else max(_stopped(trial), started)
+    tags = {
+        "mlflow.parentRunId": parent,
+        "eca.study": study.uuid,
+        "eca.trial": str(trial.number),
+        "eca.outcome": outcome,
+        "eca.identity": trial.identity,
+        "eca.kernels": tables.kernels(trial.kernels),
+        "eca.placement": trial.placement or "none",
+    }
+    if trial.aliases:
+        tags["eca.aliases"] = str(len(trial.aliases))
+    if trial.reason:
+        tags["eca.reason"] = trial.reason
+    points = [*_costs(trial, started), *_curves(trial, next(iter(study.objectives)))]
+    if ended is not None and trial.outcome == "finished":
+        points += _finals(trial, ended)
+    return Run(
+        name=trial.name,
+        status=status(outcome),
+        started=milliseconds(started),
+        ended=None if ended is None else milliseconds(ended),
+        tags={name: cut(value, TAG_LENGTH) for name, value in tags.items()},
+        params={
+            key(name): cut(_plain(value), PARAM_LENGTH) for name, value in trial.values.items()
+        },
+        points=tuple(points),
+        files={"config.yaml": config_text(trial)},
+        dataset=dataset_input(trial),
+        once={**_source(), "eca.version": versions(study).get("eca-search", "")},
+    )
+
+
+def study_run(snapshot: Snapshot, links: Mapping[int, str], *, depends: str = "") -> Run:
+    """The parent run: hypervolume over finished trials, counts at the end, the study in words.
+
+    `links` lead from trial numbers to their runs; `depends` is the digest of those runs.
+    """
+    study, trials = snapshot.study, snapshot.trials
+    last = max([study.started, *(_stopped(trial) for trial in trials)])
+    history = pareto.history(trials, study.objectives, study.chance, study.reference)
+    points = [
+        Point("hypervolume", volume, milliseconds(trial.ended or last), step)
+        for step, (trial, volume) in enumerate(history, start=1)
+    ]
+    if not snapshot.live:
+        counts = tables.outcomes(trials)
+        points += [
+            Point(f"trials_{name}", float(count), milliseconds(last), sum(counts.values()))
+            for name, count in counts.items()
+        ]
+    return Run(
+        name=study.name,
+        status="RUNNING" if snapshot.live else "FINISHED" if snapshot.complete else "KILLED",
+        started=milliseconds(study.started),
+        ended=None if snapshot.live else milliseconds(last),
+        tags={
+            "eca.study": study.uuid,
+            "mlflow.note.content": cut(description(snapshot, links), TAG_LENGTH),
+        },
+        points=tuple(points),
+        files={"space.yaml": space_text(study)},
+        once={
+            **_source(),
+            **{f"eca.env.{name}": version for name, version in versions(study).items()},
+        },
+        depends=depends,
+    )
+
+
+def description(snapshot: Snapshot, links: Mapping[int, str]) -> str:
+    """The study in Markdown: its question, its front, its counts, how to have it again."""
+    study, trials = snapshot.study, snapshot.trials
+    counts = {**tables.outcomes(trials), **snapshot.counts}
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    volume = pareto.study_hypervolume(trials, study.objectives, study.chance, study.reference)
+    front = tables.front_markdown(trials, study.objectives, links=links, most=FRONT_ROWS)
+    asked = question(study)
+    paragraphs = [
+        *([f"**{tables.escape(asked)}**"] if asked else []),
+        f"### Front\n\n{front}",
+        f"Hypervolume {volume:.6g}. Trials: {said or 'none yet'}. 1 MAC = 2 FLOPs.",
+        "The front's runs carry the tag `eca.front`; to see them alone, filter the runs by "
+        "``tags.`eca.front` = '1'``. A stopped trial has no `final_` metrics. `pareto.html` among "
+        "the artifacts is the front to explore.",
+        "### Again\n\n`space.yaml` among the artifacts is the whole study: "
+        f"`eca-search run space.yaml`. This one lies in `{study.folder}`.",
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def versions(study: Study) -> dict[str, str]:
+    """What the study was started with: python, platform and libraries."""
+    return {name: str(version) for name, version in study.history.study["versions"].items()}
+
+
+def question(study: Study) -> str:
+    """What the space file asks: its comment `# Question: ...` and the lines that continue it."""
+    comment = re.compile(r"^#\s*Question:\s*(.*(?:\n#(?!\s*[A-Z]\w*:).*)*)", re.MULTILINE)
+    found = comment.search(space_text(study))
+    return " ".join(found[1].replace("#", " ").split()) if found else ""
+
+
+def space_text(study: Study) -> str:
+    """The space file in the study's folder: the whole study, with the comments it opens with."""
+    path = study.folder / "space.yaml"
+    return path.read_text("utf-8") if path.is_file() else study.space.to_yaml()
+
+
+def config_text(trial: Trial) -> str:
+    """The trial's config as a space file that means this one trial."""
+    from spaces import Config
+
+    return Config.model_validate(trial.config).to_yaml()
+
+
+def dataset_input(trial: Trial) -> DatasetInput | None:
+    """The dataset of a trial's config; None where it has none."""
+    dataset = trial.config.get("dataset")
+    if not dataset:
+        return None
+    text = json.dumps(dataset, sort_keys=True)
+    source = json.dumps({"uri": dataset.get("root") or dataset["name"]})
+    return DatasetInput(dataset["name"], sha(text), source, text)
+
+
+def status(outcome: str) -> str:
+    """MLflow's status word for an outcome word."""
+    if outcome in FAILED:
+        return "FAILED"
+    words = {"running": "RUNNING", "interrupted": "KILLED", "preempted": "KILLED"}
+    return words.get(outcome, "FINISHED")
+
+
+def key(name: str) -> str:
+    """A name that MLflow takes for a param or a metric: what it refuses becomes `_`."""
+    name = re.sub(r"[^\w./\- ]", "_", name)[:250]
+    if not name or posixpath.normpath(name) != name or name.startswith((".", "/")):
+        name = re.sub(r"[./]", "_", name) or "_"
+    return name
+
+
+def cut(text: str, length: int) -> str:
+    """The text, with an ellipsis where it is too long for MLflow, which would cut it silently."""
+    return text if len(text) <= length else f"{text[: length - 2]} …"
+
+
+def milliseconds(seconds: float) -> int:
+    """Unix seconds in milliseconds; MLflow refuses times before 1970."""
+    return max(0, round(seconds * 1000))
+
+
+def sha(text: str) -> str:
+    """A hash of a text, short enough for MLflow's dataset digests (36 characters)."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _source() -> dict[str, str]:
+    return {
+        "mlflow.source.name": "eca-search",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
+
+
+def _stopped(trial: Trial) -> float:
+    """When the trial was last heard of, in unix seconds."""
+    if trial.ended is not None:
+        return trial.ended
+    attempts = [attempt for replicate in trial.replicates for attempt in replicate.attempts]
+    return max((attempt.ended or attempt.started for attempt in attempts), default=0.0)
+
+
+def _costs(trial: Trial, started: float) -> Iterator[Point]:
+    time = milliseconds(started)
+    for name, cost in trial.costs.items():
+        if math.isfinite(cost):
+            yield Point("n_params" if name == "params" else key(name), float(cost), time, 0)
+        if name == "macs":
+            yield Point("flops", 2.0 * cost, time, 0)
+
+
+def _curves(trial: Trial, objective: str) -> list[Point]:
+    points: list[Point] = []
+    for replicate in trial.replicates:
+        first = replicate.number == 0
+        prefix = "" if first else f"replicate_{replicate.number + 1}/"
+        points += _curve(replicate, prefix, None if first else objective)
+    kept = list(dict.fromkeys(point.key for point in points))[:CURVES]
+    return [point for point in points if point.key in kept]
+
+
+def _curve(replicate: Replicate, prefix: str, only: str | None) -> Iterator[Point]:
+    # An epoch's own time is not in the journal's facts; its seconds since the start are.
+    time = replicate.attempts[0].started if replicate.attempts else 0.0
+    for metrics in replicate.curve:
+        time += max(metrics.get("seconds", 0.0), 0.001)
+        for name, value in metrics.items():
+            if name != "epoch" and only in (None, name) and math.isfinite(value):
+                step = int(metrics["epoch"])
+                yield Point(key(f"{prefix}{name}"), float(value), milliseconds(time), step)
+
+
+def _finals(trial: Trial, ended: float) -> Iterator[Point]:
+    time = milliseconds(ended)
+    for name, value in (trial.objectives or {}).items():
+        if tables.trained(name, trial):
+            yield Point(key(f"final_{name}"), value, time, 0)
+            if name in trial.spread:
+                yield Point(key(f"final_{name}_sd"), trial.spread[name], time, 0)
+    yield Point("n", float(trial.n), time, 0)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,114 @@
+"""The front of a study as a table: rows, CSV, Markdown; and its trials in counts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from search import pareto
+from search.trial import Trial
+
+if TYPE_CHECKING:
+    from spaces.settings import Objective
+
+
+def front_rows(
+    trials: Iterable[Trial], objectives: Mapping[str, Objective]
+) -> list[dict[str, Any]]:
+    """One row a network of the front, cheapest first; numbers as they are, None where unknown."""
+    return [
+        {
+            "trial": trial.number,
+            "label": trial.label,
+            **{name: pareto.measured(trial)[name] for name in objectives},
+            **{f"{name}_sd": trial.spread.get(name) for name in objectives if trained(name, trial)},
+            "n": trial.n,
+            "kernels": kernels(trial.kernels),
+            "placement": trial.placement,
+            "identity": trial.identity,
+        }
+        for trial in pareto.front(trials, objectives)
+    ]
+
+
+def front_csv(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> str:
+    """The front as CSV, in full precision; only a heading where no trial has finished."""
+    rows = front_rows(trials, objectives)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["trial", *objectives])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def front_markdown(
+    trials: Iterable[Trial],
+    objectives: Mapping[str, Objective],
+    *,
+    links: Mapping[int, str] | None = None,
+    most: int | None = None,
+) -> str:
+    """The front as a Markdown table of at most `most` rows; `links` leads from trial numbers on."""
+    front = pareto.front(trials, objectives)
+    if not front:
+        return "No trial has finished yet."
+    lines = [
+        f"| trial | network | {' | '.join(objectives)} | n | kernels |",
+        "|---|---|" + "---:|" * len(objectives) + "---:|---|",
+    ]
+    for trial in front[:most]:
+        number = f"#{trial.number:03d}"
+        if links and trial.number in links:
+            number = f"[{number}]({links[trial.number]})"
+        values = [cell(name, trial) for name in objectives]
+        cells = [number, escape(trial.label), *values, str(trial.n), kernels(trial.kernels)]
+        lines.append(f"| {' | '.join(cells)} |")
+    if most is not None and len(front) > most:
+        lines.append(f"\n{len(front) - most} more in `front.md`.")
+    return "\n".join(lines)
+
+
+def cell(name: str, trial: Trial) -> str:
+    """One value of a trial for a person: `0.9312 ± 0.0016`, `40,813,184`."""
+    value = pareto.measured(trial)[name]
+    if trained(name, trial):
+        return f"{value:.4f}" + (f" ± {trial.spread[name]:.4f}" if name in trial.spread else "")
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
+
+
+def kernels(sizes: Mapping[str, int]) -> str:
+    """Kernel sizes of the active sites, by stage where a stage has but one: `stage1=3 stage2=5`."""
+    stages: dict[str, dict[str, int]] = {}
+    for site, size in sizes.items():
+        stages.setdefault(site.split(".")[0], {})[site] = size
+    words: list[str] = []
+    for stage, sites in stages.items():
+        sizes_here = set(sites.values())
+        if len(sizes_here) == 1:
+            words.append(f"{stage}={sizes_here.pop()}")
+        else:
+            words += [f"{site}={size}" for site, size in sites.items()]
+    return " ".join(words) or "none"
+
+
+def outcomes(trials: Iterable[Trial]) -> dict[str, int]:
+    """How many trials have finished, were pruned, have failed."""
+    counts = {"finished": 0, "pruned": 0, "failed": 0}
+    for trial in trials:
+        word = "failed" if trial.failed else trial.outcome
+        if word in counts:
+            counts[word] += 1
+    return counts
+
+
+def trained(name: str, trial: Trial) -> bool:
+    """Whether an objective is measured by training, and not a cost known before."""
+    return name not in trial.costs
+
+
+def escape(text: str) -> str:
+    """The text as Markdown that shows it as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,131 @@
+"""Plain text for terminals and logs: columns, numbers, times, and a study in a few lines."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search import pareto, tables
+
+if TYPE_CHECKING:
+    from search.study import Study
+    from search.trial import Trial
+
+MACS = "MACs: multiply-adds of one image in inference; 1 MAC = 2 FLOPs"
+
+
+def columns(heading: Sequence[str], rows: Sequence[Sequence[str]], *, left: str = "") -> str:
+    """A table as text; columns are set right, those whose headings are words of `left` left."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    to_left = [name in left.split() for name in heading]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if flush else cell.rjust(width)
+            for cell, width, flush in zip(row, widths, to_left, strict=True)
+        ).rstrip()
+        for row in (heading, *rows)
+    )
+
+
+def clean(text: str) -> str:
+    """The text on one line, without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def clock(moment: float | None) -> str:
+    """Unix seconds as local time."""
+    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:00:07, or 3d 04:12:00."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days}d {hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
+
+
+def values(study: Study, trial: Trial) -> str:
+    """A trial's results and costs under the names of the objectives: `val_accuracy 0.9312 ...`."""
+    known = pareto.measured(trial)
+    return "  ".join(
+        f"{name} {tables.cell(name, trial)}" for name in study.objectives if name in known
+    )
+
+
+def best(study: Study) -> Trial | None:
+    """The finished trial that is best in the first objective, the earliest among equals."""
+    name, objective = next(iter(study.objectives.items()))
+    sign = -1 if objective.goal == "max" else 1
+    finished = [trial for trial in study.trials if trial.objectives is not None]
+    return min(finished, key=lambda t: (sign * pareto.measured(t)[name], t.number), default=None)
+
+
+def tally(study: Study) -> str:
+    """How the study stands: `8 of 14 trials: 6 finished, 1 pruned, 1 failed; 2 running, ...`."""
+    outcomes, counts = study.outcomes(), study.counts()
+    ended = sum(outcomes.values())
+    active = [f"{counts[word]} {word}" for word in ("running", "waiting") if counts[word]]
+    free = [f"{counts[word]} {word}" for word in ("duplicate", "infeasible") if counts[word]]
+    parts = [", ".join(f"{count} {word}" for word, count in outcomes.items() if count)]
+    parts += [", ".join(active), ", ".join(free)]
+    said = "; ".join(filter(None, parts))
+    return f"{ended} of {study.history.total} trials" + (f": {said}" if said else "")
+
+
+def losses(study: Study) -> Iterator[str]:
+    """One line for each way in which trials ended without a result, with the newest reasons."""
+    lost = [trial for trial in study.trials if trial.outcome not in (None, "finished")]
+    for outcome, count in Counter(trial.outcome for trial in lost).most_common():
+        newest = [trial for trial in lost if trial.outcome == outcome][-2:]
+        reasons = "; ".join(f"#{t.number:03d} {clean(t.reason)[:100]}".rstrip() for t in newest)
+        yield f"{outcome} {count}: {'... ' if count > 2 else ''}{reasons}"
+
+
+def front(study: Study) -> str:
+    """The front as a table, cheapest network first."""
+    heading = ["trial", *study.objectives, "n", "kernels", "network"]
+    rows = [
+        [
+            f"#{trial.number:03d}",
+            *(tables.cell(name, trial) for name in study.objectives),
+            str(trial.n),
+            tables.kernels(trial.kernels),
+            clean(trial.label),
+        ]
+        for trial in study.pareto()
+    ]
+    if not rows:
+        return "No trial has finished, so there is no front."
+    return columns(heading, rows, left="kernels network")
+
+
+def worth(study: Study) -> str:
+    """The front's size and hypervolume, with what it is measured from."""
+    front = study.pareto()
+    reference = ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
+    start = f"accuracy {study.chance:.4g}" + (f", {reference}" if reference else "")
+    networks = f"{len(front)} network{'s'[: len(front) != 1]}"
+    return f"{networks}, hypervolume {study.hypervolume():.4f} (from {start})"
+
+
+def summary(study: Study) -> str:
+    """What a study came to: outcomes with reasons, the front, and where everything is."""
+    folder = shown(study.folder)
+    over = f" ({study.history.ended})" if study.history.ended else ""
+    lines = [f"{study.name}: {tally(study)}{over}", *(f"  {line}" for line in losses(study)), ""]
+    if study.pareto():
+        lines += [f"Pareto front: {worth(study)}", front(study), MACS, ""]
+    lines += [f"study    {folder}", f"look     eca-search ui {folder}"]
+    return "\n".join(lines)
+
+
+def shown(folder: Path) -> str:
+    """A folder as it is best typed: relative where it lies below the working folder."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(folder)

@@ -1,0 +1,155 @@
+"""Facts about what was tried: a trial is a point, a replicate one seed of it, an attempt one go.
+
+Every class here is frozen: happenings live in `search.study`, which folds the journal into these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal[
+    "finished",  # trained to the last epoch
+    "pruned",  # stopped by the pruner; its curve is kept
+    "diverged",  # a loss or a metric that is not finite
+    "oom",  # the device's memory was not enough
+    "host_oom",  # the host's memory was not enough
+    "crashed",  # an exception, or a worker process that died
+    "preempted",  # the worker's node was taken away
+    "timeout",  # over `search.timeouts`
+    "invalid",  # the network or its training cannot be built from this config
+    "bad_report",  # a report without the objective's metric, or with one that is no number
+    "interrupted",  # the driver ended while it ran; it goes on at resume
+]
+
+COSTS = ("params", "macs")
+"""What is known exactly before training; every other objective is a metric."""
+
+FAILED: frozenset[str] = frozenset(
+    {"diverged", "oom", "host_oom", "crashed", "timeout", "invalid", "bad_report"}
+)
+"""Outcomes that count as failures of a trial."""
+
+RETRIED: frozenset[str] = frozenset({"crashed", "preempted", "interrupted"})
+"""Outcomes of an attempt after which the same config may well train: chance struck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is known of a proposed point before it is trained.
+
+    `key` is the run key without its replicate: equal keys mean equal results for equal seeds.
+    `costs` holds `params` and `macs` (multiply-adds; batch of one, inference).
+    """
+
+    config: dict[str, Any]
+    identity: str
+    key: str
+    costs: dict[str, float]
+    kernels: dict[str, int]
+    placement: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt for a worker: train `config` with `seed`, from the newest checkpoint under `key`.
+
+    `known` is the last epoch the journal already holds; earlier ones need not be reported again.
+    """
+
+    trial: int
+    replicate: int
+    attempt: int
+    seed: int
+    key: str
+    config: dict[str, Any]
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why an attempt is over: an outcome word, a sentence, and a traceback where there was one."""
+
+    outcome: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One go on a worker; times are unix seconds, `worker` is `host:pid`."""
+
+    number: int
+    started: float
+    ended: float | None = None
+    outcome: str | None = None
+    reason: str = ""
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """One seed of a trial; `curve` holds one dict of metrics an epoch, from epoch 1."""
+
+    number: int
+    seed: int
+    key: str
+    curve: tuple[dict[str, float], ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    outcome: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A proposed point and all that happened to it; `outcome` is None while it waits or runs.
+
+    `objectives` is the mean over finished replicates, `spread` their sample standard deviation
+    (empty where n < 2); both only when the trial is finished.
+    """
+
+    number: int
+    values: dict[str, Any]
+    config: dict[str, Any]
+    label: str
+    identity: str
+    key: str
+    costs: dict[str, float]
+    kernels: dict[str, int]
+    placement: str
+    replicates: tuple[Replicate, ...] = ()
+    outcome: str | None = None
+    reason: str = ""
+    objectives: dict[str, float] | None = None
+    spread: dict[str, float] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+    aliases: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of finished replicates."""
+        return sum(replicate.outcome == "finished" for replicate in self.replicates)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs recorded, over all replicates."""
+        return sum(len(replicate.curve) for replicate in self.replicates)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in a failure (a pruned trial did not)."""
+        return self.outcome in FAILED
+
+    @property
+    def name(self) -> str:
+        """Its name in the MLflow UI: `#017 w0.75 eca s2,3 k3-5-5`."""
+        return f"#{self.number:03d} {self.label}"
+
+
+def digest_int(*parts: object) -> int:
+    """A number below 2**31 that is a function of its parts alone: the same on every machine."""
+    text = ":".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31

@@ -1,0 +1,99 @@
+"""One attempt on a worker: train, yield every epoch, and end with a word for what happened.
+
+Runs in a Ray actor or in this process; it writes checkpoints and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search.trial import Assignment, Ending
+
+DETAIL = 8_000
+"""At most so many characters of a traceback are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every attempt of a study shares: where checkpoints go, threads, plugins.
+
+    `checkpoints` is a folder or an fsspec URI; `threads` is None where PyTorch is to decide.
+    """
+
+    checkpoints: str
+    every: int = 1
+    keep: int = 2
+    threads: int | None = None
+    gpu: bool = False
+    plugins: tuple[str, ...] = ()
+
+
+def here() -> str:
+    """This process, as the journal names a worker."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, float] | Ending]:
+    """Train an assignment: one dict of metrics an epoch, then exactly one `Ending`.
+
+    Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
+    what the executor throws in pass through.
+    """
+    import torch
+
+    import trainers
+    from spaces import Config, catalogue
+    from trainers.datasets import DatasetError
+
+    place = f"{workplace.checkpoints}/{assignment.key}"
+    begun = False
+    try:
+        for plugin in workplace.plugins:
+            catalogue.plug(plugin)
+        if workplace.threads is not None:
+            torch.set_num_threads(workplace.threads)
+        for metrics in trainers.history(place)[assignment.known :]:
+            yield metrics  # stored before the last driver could record them
+        for metrics in trainers.train(
+            Config.model_validate(assignment.config),
+            seed=assignment.seed,
+            device="cuda" if workplace.gpu else "cpu",
+            checkpoint=place,
+            resume=True,
+            every=workplace.every,
+            keep=workplace.keep,
+        ):
+            begun = True
+            yield metrics
+    except trainers.Diverged as error:
+        yield Ending("diverged", str(error))
+    except torch.OutOfMemoryError as error:
+        yield Ending("oom", _sentence(error), _detail())
+    except MemoryError as error:
+        yield Ending("host_oom", _sentence(error), _detail())
+    except DatasetError as error:
+        yield Ending("invalid", _sentence(error))
+    except Exception as error:
+        yield Ending(_word(error, begun), _sentence(error), _detail())
+    else:
+        yield Ending("finished", "")
+
+
+def _word(error: Exception, begun: bool) -> str:
+    """The outcome of an exception: what PyTorch's CPU allocator says, or when it came."""
+    if "DefaultCPUAllocator" in str(error):
+        return "host_oom"
+    return "invalid" if isinstance(error, ValueError) and not begun else "crashed"
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _detail() -> str:
+    return traceback.format_exc()[-DETAIL:]

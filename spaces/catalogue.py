@@ -1,0 +1,181 @@
+"""What variants there are and what each takes, read from source text: nothing is imported.
+
+One variant is one file ``NAME.py`` in the folder of its kind, with one public function named like
+the kind. Its keyword-only parameters are its schema, its docstring is its documentation. People's
+own files join by ``plug``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from spaces.annotations import evaluated
+from spaces.errors import Place, Problem, SpaceError, VariantError, listed, nearest, shown
+from spaces.explain import problems
+
+_ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {
+    "mapping": _ROOT / "spaces" / "mappings",
+    "placement": _ROOT / "spaces" / "placements",
+    "attention": _ROOT / "trainers" / "attention",
+    "backbone": _ROOT / "trainers" / "backbones",
+    "dataset": _ROOT / "trainers" / "datasets",
+    "task": _ROOT / "trainers" / "tasks",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_plugins: dict[tuple[str, str], Path] = {}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the text of a variant's file says."""
+
+    parameters: tuple[str, ...]
+    model: type[BaseModel]
+    doc: str
+    blocks: dict[Any, tuple[int, ...]]
+
+
+def names(kind: str) -> list[str]:
+    """The variants of a kind, in alphabetical order, plugins among them."""
+    own = (p.stem for p in FOLDERS[kind].glob("[a-z]*.py") if f"\ndef {kind}(" in p.read_text())
+    return sorted({*own, *(name for of, name in _plugins if of == kind)})
+
+
+def path(kind: str, name: str) -> Path:
+    """The variant's file. Raises VariantError for a name that there is not."""
+    if (kind, name) in _plugins:
+        return _plugins[kind, name]
+    known = names(kind)
+    if name not in known:
+        raise VariantError(
+            ("name", f"no {kind} named {name!r}{nearest(name, known)} (there are: {listed(known)})")
+        )
+    return FOLDERS[kind] / f"{name}.py"
+
+
+def model(kind: str, name: str) -> type[BaseModel]:
+    """The variant's parameters as a strict pydantic model, ``name`` among them."""
+    return _read(kind, path(kind, name)).model
+
+
+def doc(kind: str, name: str) -> str:
+    """The variant's docstring."""
+    return _read(kind, path(kind, name)).doc
+
+
+def accepts(kind: str, name: str, parameter: str) -> bool:
+    """Whether the variant's function has a parameter of that name, keyword-only or not."""
+    return parameter in _read(kind, path(kind, name)).parameters
+
+
+def blocks(params: dict[str, Any]) -> tuple[int, ...] | None:
+    """Blocks per stage of a backbone, from the literal ``BLOCKS = {depth: (...)}`` in its file.
+
+    The key is None where the backbone has no depth. None for a file without the literal.
+    """
+    return _read("backbone", path("backbone", params["name"])).blocks.get(params.get("depth"))
+
+
+def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
+    """``params`` (``name`` among them) completed with the variant's defaults, in JSON types.
+
+    Raises VariantError whose ``key`` is the dotted key inside ``params``.
+    """
+    name = params.get("name")
+    if not isinstance(name, str):
+        there = listed(names(kind))
+        wrong = "required key is missing" if name is None else f"not a name (got {shown(name)})"
+        raise VariantError(("name", f"{wrong} (allowed: {there})"))
+    parameters = model(kind, name)
+    try:
+        return parameters.model_validate(params).model_dump(mode="json")
+    except ValidationError as error:
+        raise VariantError(
+            *((".".join(map(str, at)), said) for at, said in problems(error, params, parameters))
+        ) from None
+
+
+def plug(file: str | Path) -> None:
+    """Add a person's FILE.py: its stem is the variant's name, the function it defines its kind.
+
+    Raises SpaceError for a file that cannot be read, defines none or several of the kinds, or
+    bears the name of a variant that there is already.
+    """
+    file = Path(file).expanduser().resolve()
+    try:
+        tree = ast.parse(file.read_bytes())
+    except OSError as error:
+        raise _refused(file, f"cannot be read ({error.strerror})") from None
+    except (SyntaxError, ValueError) as error:
+        raise _refused(file, str(error), getattr(error, "lineno", 1) or 1) from None
+    kinds = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in FOLDERS]
+    if len(kinds) != 1 or not _NAME.fullmatch(file.stem):
+        raise _refused(
+            file,
+            f"not a variant (got functions: {listed(kinds) or 'none'}; allowed: a file name like "
+            f"my_variant.py and one function out of {listed(FOLDERS)})",
+        )
+    kind = kinds[0]
+    if file != _plugins.get((kind, file.stem), file) or (FOLDERS[kind] / file.name).exists():
+        raise _refused(file, f"there is a {kind} named {file.stem!r} already; rename the file")
+    _read.cache_clear()
+    try:
+        _read(kind, file)
+    except ValueError as error:
+        raise _refused(file, str(error)) from None
+    _plugins[kind, file.stem] = file
+
+
+def plugins() -> tuple[Path, ...]:
+    """The files added by ``plug``, so that a worker process can add them too."""
+    return tuple(_plugins.values())
+
+
+def digest(kind: str, name: str) -> str:
+    """The sha256 of a plugin's source, in hex; "" for a variant of our own."""
+    file = _plugins.get((kind, name))
+    return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _refused(file: Path, message: str, line: int = 1) -> SpaceError:
+    return SpaceError([Problem(Place(str(file), line, 1), "", message)])
+
+
+@lru_cache(maxsize=None)
+def _read(kind: str, file: Path) -> _Source:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    function = functions[kind]
+    fields: dict[str, Any] = {"name": (Literal[file.stem], ...)}
+    arguments = function.args
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if argument.annotation is None:
+            raise ValueError(f"line {argument.lineno}: parameter {argument.arg} has no annotation")
+        value = ... if default is None else ast.literal_eval(default)
+        fields[argument.arg] = (evaluated(argument.annotation), value)
+    strict = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+    return _Source(
+        parameters=tuple(a.arg for a in (*arguments.args, *arguments.kwonlyargs)),
+        model=create_model(f"{kind}_{file.stem}", __config__=strict, **fields),
+        doc=ast.get_docstring(function) or ast.get_docstring(tree) or "",
+        blocks=next(
+            (
+                ast.literal_eval(node.value)
+                for node in tree.body
+                if isinstance(node, ast.Assign)
+                and any(isinstance(t, ast.Name) and t.id == "BLOCKS" for t in node.targets)
+            ),
+            {},
+        ),
+    )

@@ -1,0 +1,238 @@
+"""Config: one point of a space, everything but the search. What each key means, with units."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from spaces import catalogue, writer
+from spaces.errors import VariantError
+from spaces.fit import misfits
+from spaces.site import POSITIONS
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys, silent conversions, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Component(Strict):
+    """A variant by name, beside it the parameters of its own (``params``).
+
+    As part of a Config it is completed with the variant's defaults, so that what means the same
+    is equal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    name: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The variant's own parameters."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Attention(Component):
+    """Which module, where in a block, in which blocks, and with which kernel size.
+
+    ``position`` and ``placement`` are None for ``{name: none}``; ``mapping`` is None for an
+    attention without kernel_size.
+    """
+
+    position: Literal["final", "mid", "pre", "post", "shortcut"] | None = None
+    placement: Component | None = None
+    mapping: Component | None = None
+
+
+class Dataset(Component):
+    """The images. ``val`` is the share of the training images that validation takes.
+
+    ``root`` is the folder they lie in, ``split_seed`` draws the validation images, ``subset``
+    keeps that many of the training images, ``image_size`` is in pixels (null: the dataset's own).
+    """
+
+    root: str | None = None
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
+    val: float = Field(default=0.1, gt=0, lt=1)
+    subset: int | None = Field(default=None, ge=10, le=100_000_000)
+    image_size: int | None = Field(default=None, ge=4, le=4096)
+
+
+class SGD(Strict):
+    """Stochastic gradient descent; the weight decay is that of He et al. (2016) and ECA-Net."""
+
+    name: Literal["sgd"]
+    lr: float = Field(gt=0, le=100)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+
+
+class AdamW(Strict):
+    """Adam with decoupled weight decay, with the defaults of torch."""
+
+    name: Literal["adamw"]
+    lr: float = Field(gt=0, le=100)
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+
+
+class Cosine(Strict):
+    """From lr to 0 along half a cosine, after a linear warm-up."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup_epochs: int = Field(default=0, ge=0)
+
+
+class Step(Strict):
+    """lr times ``gamma`` after every ``step_size`` epochs, after a linear warm-up."""
+
+    name: Literal["step"]
+    step_size: int = Field(default=30, ge=1)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: int = Field(default=0, ge=0)
+
+
+class OneCycle(Strict):
+    """Up to lr over the first ``pct_start`` of training, then down (Smith and Topin 2018).
+
+    It starts at lr / ``div_factor`` and ends at that divided by ``final_div_factor``.
+    """
+
+    name: Literal["one_cycle"]
+    pct_start: float = Field(default=0.3, gt=0, lt=1)
+    div_factor: float = Field(default=25.0, ge=1)
+    final_div_factor: float = Field(default=1e4, ge=1)
+
+
+class Constant(Strict):
+    """lr throughout, after a linear warm-up."""
+
+    name: Literal["constant"]
+    warmup_epochs: int = Field(default=0, ge=0)
+
+
+class Augmentation(Strict):
+    """What training does to images; sizes in pixels, 0 and false for nothing.
+
+    ``flip`` mirrors half of them, ``crop`` pads by so many pixels and cuts the size out again,
+    ``cutout`` blanks a square of that side.
+    """
+
+    flip: bool = False
+    crop: int = Field(default=0, ge=0, le=512)
+    cutout: int = Field(default=0, ge=0, le=4096)
+
+
+class Training(Strict):
+    """The recipe. ``ema`` is the decay of averaged weights, ``grad_clip`` the largest norm."""
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(default=128, ge=2, le=65_536)
+    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+    schedule: Annotated[Cosine | Step | OneCycle | Constant, Field(discriminator="name")] = Cosine()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    grad_clip: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Training:
+        warmup = getattr(self.schedule, "warmup_epochs", 0)
+        if warmup >= self.epochs:
+            raise VariantError(
+                (
+                    "schedule.warmup_epochs",
+                    f"out of range (got {warmup}; allowed: less than epochs, {self.epochs})",
+                )
+            )
+        return self
+
+
+def _named(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("a-z 0-9 . _ -, at most 80 of them, the first a letter or digit")
+    if ".." in name or name.endswith(".") or RESERVED.fullmatch(name):
+        raise ValueError("a name that is a folder's on every system: no .., no final dot, no con")
+    return name
+
+
+def _under(key: str, kind: str, params: dict[str, Any]) -> dict[str, Any]:
+    """catalogue.check with ``key`` before the keys of its errors."""
+    try:
+        return catalogue.check(kind, params)
+    except VariantError as error:
+        raise VariantError(*((f"{key}.{at}", said) for at, said in error.problems)) from None
+
+
+def _task(component: Component) -> Component:
+    return component.model_copy(update=catalogue.check("task", component.model_dump()))
+
+
+def _backbone(component: Component) -> Component:
+    if component.params.get("pretrained") is not None:
+        raise VariantError(("pretrained", "not built yet (allowed: null)"))
+    params = {key: value for key, value in component.model_dump().items() if key != "pretrained"}
+    return Component(**catalogue.check("backbone", params))
+
+
+def _dataset(dataset: Dataset) -> Dataset:
+    own = {"name": dataset.name, **dataset.params}
+    return dataset.model_copy(update=catalogue.check("dataset", own))
+
+
+def _attention(attention: Attention) -> Attention:
+    update = catalogue.check("attention", {"name": attention.name, **attention.params})
+    if attention.name == "none":
+        given = [key for key in ("position", "placement", "mapping") if getattr(attention, key)]
+        if given:
+            raise VariantError(*((key, "name: none takes no such key") for key in given))
+        return attention
+    update["position"] = attention.position or POSITIONS[0]
+    placement = attention.placement or Component(name="everywhere")
+    completed = _under("placement", "placement", placement.model_dump())
+    update["placement"] = Component(
+        **{key: sorted(v) if isinstance(v, list) else v for key, v in completed.items()}
+    )
+    if catalogue.accepts("attention", attention.name, "kernel_size"):
+        mapping = attention.mapping or Component(name="log2")
+        update["mapping"] = Component(**_under("mapping", "mapping", mapping.model_dump()))
+    elif attention.mapping:
+        raise VariantError(("mapping", f"{attention.name} has no kernel size to map to"))
+    return attention.model_copy(update=update)
+
+
+class Config(Strict):
+    """One network and how it is trained: a space with every hole filled.
+
+    ``model_dump(mode="json")`` and ``model_validate`` are inverse to each other.
+    """
+
+    name: Annotated[str, AfterValidator(_named)]
+    task: Annotated[Component, AfterValidator(_task)] = Field(
+        default=Component(name="classification"), validate_default=True
+    )
+    dataset: Annotated[Dataset, AfterValidator(_dataset)]
+    backbone: Annotated[Component, AfterValidator(_backbone)]
+    attention: Annotated[Attention, AfterValidator(_attention)] = Field(
+        default=Attention(name="none"), validate_default=True
+    )
+    training: Training
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Config:
+        found = misfits(self.backbone.model_dump(), self.attention.model_dump())
+        if found:
+            raise VariantError(*found)
+        return self
+
+    def to_yaml(self) -> str:
+        """A space file without holes: this one network."""
+        return writer.dump(self.model_dump(mode="json"))

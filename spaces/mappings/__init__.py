@@ -1,0 +1,1 @@
+"""Kernel mappings, one a file: ``mapping(channels, stage=None, *, ...) -> kernel size``."""

@@ -1,0 +1,99 @@
+"""Overrides: ``key.path=value``, put into the tree before anything else looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from spaces.errors import Place, Problem, SpaceError, listed, nearest
+from spaces.find import KINDS, labels
+from spaces.reader import Node, located, parse
+
+
+def applied(tree: Node, texts: Sequence[str]) -> Node:
+    """The tree with each override in it; the key is a parameter's name or any other key's path.
+
+    The value is YAML and typed by the same schema as the file. An option of a choice of components
+    is taken by its name (``attention=eca``). Raises SpaceError that calls them ``override N``.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for number, text in enumerate(texts, 1):
+        place = Place(f"override {number}")
+        key, equals, written = text.partition("=")
+        key = key.strip()
+        try:
+            if not equals or not all(key.split(".")):
+                said = f"not an override (got {text[:60]!r}; allowed: key.path=value)"
+                raise SpaceError([Problem(place, "", said)])
+            if seen.setdefault(key, number) != number:
+                said = f"given twice (got overrides {seen[key]} and {number}; allowed: one)"
+                raise SpaceError([Problem(place, key, said)])
+            try:
+                value = located(parse(written, place.source).plain(), place)
+            except SpaceError as error:
+                said = "; ".join(problem.message for problem in error.problems)
+                raise SpaceError([Problem(place, key, said)]) from None
+            tree = _put(tree, key.split("."), value, "")
+        except SpaceError as error:
+            problems += error.problems
+    if problems:
+        raise SpaceError(problems)
+    return tree
+
+
+def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
+    """``node`` with ``value`` at ``steps`` below it; mappings that are missing are made."""
+    if not steps:
+        taken = _option(node, value)
+        return Node(value.value, value.place, value.key) if taken is None else taken
+    step, rest = steps[0], steps[1:]
+    here = f"{above}.{step}" if above else step
+    inside: Any = node.value
+    if isinstance(inside, list):
+        if not (step.isdigit() and 1 <= int(step) <= len(inside)):
+            raise _none(value, here, f"no such element (allowed: 1 to {len(inside)})")
+        elements = list(inside)
+        elements[int(step) - 1] = _put(elements[int(step) - 1], rest, value, here)
+        return Node(elements, node.place, node.key)
+    if not isinstance(inside, dict):
+        raise _none(value, here, f"{above} is a single value: there is nothing below it")
+    kind = next((kind for kind in KINDS if kind in inside), None)
+    if kind == "choice" and isinstance(inside["choice"].value, list):
+        return _into_option(node, steps, value, above)
+    if kind is not None:
+        raise _none(value, here, f"{above} is a hole (allowed: {above}=value, the value as a whole)")
+    below = inside.get(step, Node({} if rest else None, value.place, value.place))
+    return Node({**inside, step: _put(below, rest, value, here)}, node.place, node.key)
+
+
+def _into_option(node: Node, steps: list[str], value: Node, above: str) -> Node:
+    choice = node.value["choice"]
+    names = labels([option.plain() for option in choice.value])
+    here = f"{above}.{steps[0]}"
+    if steps[0] not in names:
+        known = [name for name in names if isinstance(name, str)]
+        near = nearest(steps[0], known)
+        raise _none(value, here, f"{above} has no such option{near} (there are: {listed(names)})")
+    place = names.index(steps[0])
+    options = list(choice.value)
+    options[place] = _put(options[place], steps[1:], value, here)
+    inside = {**node.value, "choice": Node(options, choice.place, choice.key)}
+    return Node(inside, node.place, node.key)
+
+
+def _option(node: Node, value: Node) -> Node | None:
+    """The component that ``value`` names where ``node`` is a choice of components."""
+    if not isinstance(node.value, dict) or "choice" not in node.value:
+        return None
+    options = node.value["choice"].value
+    if not isinstance(options, list) or not isinstance(value.value, str):
+        return None
+    for name, option in zip(labels([o.plain() for o in options]), options, strict=True):
+        if name == value.value and isinstance(option.value, dict):
+            return Node(option.value, option.place, value.key)
+    return None
+
+
+def _none(value: Node, key: str, message: str) -> SpaceError:
+    return SpaceError([Problem(value.place, key, message)])

@@ -1,0 +1,1 @@
+"""Placements, one a file: ``placement(site, *, ...) -> bool``, does attention stand there?"""

@@ -1,0 +1,90 @@
+"""Every constant and the ends of every hole, checked against the schema before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from spaces import explain
+from spaces.config import Config
+from spaces.errors import Place, Problem
+from spaces.holes import dotted, filled
+from spaces.parameters import Parameter
+from spaces.reader import Node
+
+ENOUGH = 50
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def configs(
+    tree: Node, parameters: Sequence[Parameter], problems: list[Problem]
+) -> Iterator[Config]:
+    """The config at every hole's default, then with one hole after the other at each of its ends.
+
+    What is wrong with one is added to ``problems``, once each; enough is enough after fifty.
+    """
+    seen: set[Problem] = set()
+    for values in _points(parameters):
+        config, found = configured(filled(tree, values))
+        problems += [problem for problem in found if problem not in seen]
+        seen.update(found)
+        if len(seen) >= ENOUGH:
+            return
+        if config is not None:
+            yield config
+
+
+def _points(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+    yield _point(parameters, {})
+    for parameter in parameters:
+        for end in parameter.ends():
+            yield _point(parameters, {**dict(parameter.condition), parameter.name: end})
+
+
+def _point(parameters: Sequence[Parameter], fixed: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.active(values):
+            values[parameter.name] = fixed.get(parameter.name, parameter.first())
+    return values
+
+
+def configured(tree: Node) -> tuple[Config | None, list[Problem]]:
+    """The config that a tree without holes means, or what is wrong with it."""
+    return validated(Config, tree)
+
+
+def validated(
+    model: type[Model], tree: Node, above: str = ""
+) -> tuple[Model | None, list[Problem]]:
+    """``tree`` as ``model``, or what is wrong with it, each problem at its place."""
+    plain = tree.plain()
+    try:
+        return model.model_validate(plain), []
+    except ValidationError as error:
+        return None, [
+            Problem(place(tree, path), _key(above, path), message)
+            for path, message in explain.problems(error, plain, model)
+        ]
+
+
+def place(tree: Node, path: explain.Path) -> Place:
+    """Where the document says what lies at ``path``, or says nothing of it: the nearest above."""
+    node = tree
+    for step in path:
+        if isinstance(node.value, dict) and step in node.value:
+            node = node.value[str(step)]
+        elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+        else:
+            break
+    return node.place
+
+
+def _key(above: str, path: explain.Path) -> str:
+    key = above
+    for step in path:
+        key = dotted(key, step)
+    return key

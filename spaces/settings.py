@@ -1,0 +1,224 @@
+"""Search: everything under ``search:``, all that is neither the network nor its training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from spaces.config import Component, Strict
+from spaces.errors import VariantError, listed, nearest, shown
+
+Goal = Literal["max", "min"]
+
+# What an epoch or the cost model reports, and which way is better.
+METRICS: dict[str, Goal] = {
+    "val_accuracy": "max",
+    "best_val_accuracy": "max",
+    "val_loss": "min",
+    "train_loss": "min",
+    "params": "min",
+    "macs": "min",
+}
+COSTS = ("params", "macs")
+TOLERANCE = 0.01
+SINGLE_OBJECTIVE = ("CmaEsSampler",)
+
+
+class Objective(Strict):
+    """Which way a metric is better, and how near two values count as equal.
+
+    ``tolerance`` is relative: costs c lie in band round(ln c / ln(1 + tolerance)); 0 is exact.
+    """
+
+    goal: Goal
+    tolerance: float = Field(default=0.0, ge=0, le=1)
+
+
+def _objectives(value: Any) -> Any:
+    """The short form ``params: min`` spelled out; a cost's tolerance is 0.01 unless given."""
+    if not isinstance(value, dict):
+        return value
+    spelled = {}
+    for metric, objective in value.items():
+        if metric not in METRICS:
+            said = f"no metric named {metric!r}{nearest(metric, list(METRICS))}"
+            raise VariantError((str(metric), f"{said} (there are: {listed(METRICS)})"))
+        if isinstance(objective, str):
+            if objective not in ("max", "min"):
+                said = f"unknown goal{nearest(objective, ['max', 'min'])}"
+                raise VariantError((metric, f"{said} (got {shown(objective)}; allowed: max, min)"))
+            objective = {"goal": objective}
+        if isinstance(objective, dict) and metric in COSTS:
+            objective = {"tolerance": TOLERANCE, **objective}
+        spelled[metric] = objective
+    return spelled
+
+
+def _default_objectives() -> dict[str, Objective]:
+    cost = Objective(goal="min", tolerance=TOLERANCE)
+    return {"val_accuracy": Objective(goal="max"), "params": cost, "macs": cost}
+
+
+def _costs(value: Any) -> Any:
+    for cost in value if isinstance(value, dict) else ():
+        if cost not in COSTS:
+            said = f"no cost named {cost!r}{nearest(cost, COSTS)}"
+            raise VariantError((str(cost), f"{said} (there are: {listed(COSTS)})"))
+    return value
+
+
+Positive = Annotated[float, Field(gt=0)]
+Costs = Annotated[dict[str, Positive], BeforeValidator(_costs)]
+
+
+class Sampler(Component):
+    """An Optuna sampler by its class name, beside it the keyword arguments of that class."""
+
+    name: str = Field(default="TPESampler", pattern=r"^[A-Z][A-Za-z0-9]*Sampler$")
+
+
+class Pruner(Component):
+    """An Optuna pruner, or ParetoPruner, by its class name, beside it its keyword arguments.
+
+    ``among`` says which peers a trial is compared with: ``all``, as in Optuna, or those that are
+    ``cheaper``. PatientPruner has another pruner as ``wrapped``.
+    """
+
+    name: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*Pruner$")
+    among: Literal["all", "cheaper"] = "all"
+    wrapped: Pruner | None = None
+
+    @model_validator(mode="after")
+    def _can_prune(self) -> Pruner:
+        factor = self.params.get("reduction_factor")
+        if isinstance(factor, int) and factor < 2:
+            got = f"got {shown(factor)}; allowed: 2 or more"
+            raise VariantError(("reduction_factor", f"it would halve nothing ({got})"))
+        return self
+
+
+class Resources(Strict):
+    """What one trial may use: CPU cores, and GPUs (``auto``: 1 where the cluster has any)."""
+
+    cpu: float = Field(default=1.0, gt=0, le=1024)
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0, le=64)] = "auto"
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Resources:
+        if self.gpu != "auto" and self.gpu > 1 and self.gpu != int(self.gpu):
+            said = f"out of range (got {self.gpu}; allowed: auto, a fraction of one, or whole GPUs)"
+            raise VariantError(("gpu", said))
+        return self
+
+
+class Budget(Strict):
+    """When to stop besides the number of trials."""
+
+    epochs: int | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+
+
+class Failures(Strict):
+    """How many failures a study bears.
+
+    ``max`` is their largest share, ``consecutive`` how many in a row, ``crashed`` and
+    ``preempted`` how often one trial is tried again (null: always).
+    """
+
+    max: float = Field(default=0.2, ge=0, le=1)
+    consecutive: int = Field(default=3, ge=1)
+    crashed: int | None = Field(default=1, ge=0)
+    preempted: int | None = Field(default=None, ge=0)
+
+
+class Timeouts(Strict):
+    """Seconds after which a trial is ended: in all, and without a new epoch."""
+
+    trial: float | None = Field(default=None, gt=0)
+    no_progress: float | None = Field(default=None, gt=0)
+
+
+class Checkpoints(Strict):
+    """Where training states go (a folder or an fsspec URI; null: the study's own folder).
+
+    ``keep`` of them are kept per replicate, one is written ``every`` so many epochs.
+    """
+
+    uri: str | None = None
+    keep: int = Field(default=2, ge=1, le=1000)
+    every: int = Field(default=1, ge=1)
+
+
+class Tracking(Strict):
+    """The MLflow store (null: ``mlflow.db`` beside the study) and experiment (null: its name)."""
+
+    uri: str | None = None
+    experiment: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class Search(Strict):
+    """How the space is searched. ``trials`` counts the networks trained.
+
+    ``replicates`` is how many seeds each network is trained with; ``duplicates`` whether a network
+    proposed again is answered with the known outcome or trained with another seed; ``limits`` and
+    ``reference`` are costs by name; ``baselines`` are partial configs that are asked first.
+    """
+
+    trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    replicates: int = Field(default=1, ge=1, le=100)
+    duplicates: Literal["copy", "replicate"] = "copy"
+    budget: Budget | None = None
+    objectives: Annotated[dict[str, Objective], BeforeValidator(_objectives)] = Field(
+        default_factory=_default_objectives, min_length=1
+    )
+    limits: Costs = Field(default_factory=dict)
+    reference: Costs | None = None
+    sampler: Sampler = Sampler()
+    pruner: Pruner | None = None
+    baselines: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
+    resources: Resources = Resources()
+    max_concurrent: int | None = Field(default=None, ge=1, le=100_000)
+    executor: Literal["ray", "inprocess"] = "ray"
+    failures: Failures = Failures()
+    oom: Literal["fail", "halve_batch"] = "fail"
+    timeouts: Timeouts = Timeouts()
+    checkpoints: Checkpoints = Checkpoints()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _built_and_sensible(self) -> Search:
+        found = [*self._not_built(), *self._wrong_ways(), *self._sampling()]
+        if found:
+            raise VariantError(*found)
+        return self
+
+    def _not_built(self) -> list[tuple[str, str]]:
+        asked = {
+            "budget": self.budget not in (None, Budget()),
+            "failures": self.failures != Failures(),
+            "oom": self.oom != "fail",
+        }
+        return [
+            (key, "not built yet (allowed: leave it out)") for key, wanted in asked.items() if wanted
+        ]
+
+    def _wrong_ways(self) -> list[tuple[str, str]]:
+        return [
+            (f"objectives.{metric}", f"wrong way (got {objective.goal}; allowed: {METRICS[metric]})")
+            for metric, objective in self.objectives.items()
+            if objective.goal != METRICS[metric]
+        ]
+
+    def _sampling(self) -> list[tuple[str, str]]:
+        found = []
+        if "seed" in self.sampler.params:
+            found.append(("sampler.seed", "the sampler's seed is search.seed (allowed: leave it out)"))
+        if self.sampler.name in SINGLE_OBJECTIVE and len(self.objectives) > 1:
+            got = f"{len(self.objectives)} objectives with {self.sampler.name}"
+            allowed = "one objective, or a sampler such as TPESampler, NSGAIISampler"
+            found.append(("sampler.name", f"it takes one objective (got {got}; allowed: {allowed})"))
+        return found
+

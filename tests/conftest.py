@@ -1,0 +1,78 @@
+"""What several test files share: small real spaces, one Ray for the session, data when it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+PLUGIN = Path(__file__).parent / "plugins" / "faulty.py"
+
+SPACE = """\
+name: {name}
+task: {{name: classification}}
+dataset: {{name: digits, subset: 300, val: 0.2}}
+backbone: {{name: resnet, depth: 8, width: {width}}}
+attention: {attention}
+training: {{epochs: {epochs}, batch_size: 32, optimizer: {{name: sgd, lr: 0.1}}}}
+search:
+  trials: {trials}
+  seed: 0
+  executor: inprocess
+  {search}
+"""
+
+
+@pytest.fixture
+def write_space(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small digits space and return its path; every part can be replaced."""
+
+    def write(
+        *,
+        name: str = "small",
+        width: str = "{choice: [0.25, 0.5]}",
+        attention: str = "{choice: [{name: none}, {name: eca}]}",
+        epochs: int = 3,
+        trials: int = 4,
+        search: str = "",
+    ) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(
+            SPACE.format(
+                name=name,
+                width=width,
+                attention=attention,
+                epochs=epochs,
+                trials=trials,
+                search=search.replace("\n", "\n  "),
+            )
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder `ECA_SEARCH_DATA` names; a test that wants it skips without it."""
+    where = os.environ.get("ECA_SEARCH_DATA")
+    if not where:
+        pytest.skip("ECA_SEARCH_DATA is not set: no recorded curves or CIFAR images here")
+    return Path(where)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One local Ray of two CPUs for all tests that want one."""
+    from search import ray_tune
+
+    previous = os.environ.pop("RAY_ADDRESS", None)
+    with ray_tune.connected("local", cpus=2):
+        yield
+    if previous is not None:
+        os.environ["RAY_ADDRESS"] = previous

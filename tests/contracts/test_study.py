@@ -1,0 +1,365 @@
+"""What every executor owes a study: the same questions to Ray and to this process.
+
+Real digits networks, real actors, real faults (tests/plugins/faulty.py breaks a training on
+purpose). What must hold is read from the journal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import search
+from search.journal import read
+from search.study import Study
+from spaces import catalogue
+
+PLUGIN = Path(__file__).parent.parent / "plugins" / "faulty.py"
+WriteSpace = Callable[..., Path]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(params=["inprocess", pytest.param("ray", marks=pytest.mark.ray)])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Each executor in turn."""
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    return str(request.param)
+
+
+@pytest.fixture
+def go(tmp_path: Path, executor: str) -> Callable[..., Study]:
+    """Run a space file with the executor, tests' faulty attention plugged in."""
+
+    def run(path: Path, **options: object) -> Study:
+        return search.run(
+            path,
+            out=tmp_path / "runs",
+            executor=executor,
+            plugins=[PLUGIN],
+            **options,  # type: ignore[arg-type]
+        )
+
+    return run
+
+
+def faulty(fault: str, **more: object) -> str:
+    """A choice of plain networks and one that breaks."""
+    extra = "".join(f", {key}: {json.dumps(value)}" for key, value in more.items())
+    return f"{{choice: [{{name: none}}, {{name: faulty, fault: {fault}{extra}}}]}}"
+
+
+def broken(study: Study) -> list:
+    return [trial for trial in study.trials if trial.config["attention"]["name"] == "faulty"]
+
+
+def nothing_runs(study: Study) -> bool:
+    """No attempt, replicate or Optuna trial is left open."""
+    attempts = [a for t in study.trials for r in t.replicates for a in r.attempts]
+    return (
+        all(attempt.outcome for attempt in attempts)
+        and all(trial.outcome for trial in study.trials)
+        and all(trial.state.is_finished() for trial in study.optuna.trials)
+    )
+
+
+def test_a_search_ends_with_a_front(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """Every proposal trains once, the front is real, nothing is left running."""
+    study = go(write_space(trials=4))
+
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 4
+    assert len({trial.key for trial in study.trials}) == 4
+    assert all(len(trial.replicates[0].curve) == 3 for trial in study.trials)
+    assert study.pareto()
+    assert study.hypervolume() > 0
+    assert nothing_runs(study)
+    assert study.history.ended == "4 of 4 trials"
+
+
+def test_both_executors_train_the_same(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """A result depends on config and seed, never on the worker, its process or the trial's number."""
+    path = write_space(trials=4)
+    curves = []
+    for executor in ("inprocess", "ray"):
+        study = search.run(path, out=tmp_path / executor, executor=executor)
+        curves.append(
+            {
+                trial.key: [
+                    {k: v for k, v in epoch.items() if "second" not in k}
+                    for epoch in trial.replicates[0].curve
+                ]
+                for trial in study.trials
+            }
+        )
+
+    assert curves[0] == curves[1]
+
+
+def test_baselines_are_asked_first(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """The networks a person names are trained before any that the sampler thinks of."""
+    path = write_space(
+        trials=3,
+        width="{choice: [0.25, 0.5], default: 0.5}",
+        search="baselines: [{attention: {name: none}}, {attention: {name: eca}}]",
+    )
+    study = go(path)
+
+    assert [trial.values["attention"] for trial in study.trials[:2]] == ["none", "eca"]
+    assert [trial.values["backbone.width"] for trial in study.trials[:2]] == [0.5, 0.5]
+
+
+def test_a_small_space_ends_by_itself(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """Duplicates cost nothing and have no trial; when all networks are seen the study says so."""
+    gammas = "{name: log2, gamma: {choice: [2, 2.25]}, b: 1}"  # one network at these widths
+    study = go(
+        write_space(
+            trials=9, width="{choice: [0.25, 0.5]}", attention=f"{{name: eca, mapping: {gammas}}}"
+        )
+    )
+
+    assert len(study.trials) == 2
+    assert study.counts()["duplicate"] > 0
+    assert study.history.ended == "2 of 2 networks seen"
+    assert nothing_runs(study)
+
+
+def test_a_duplicate_in_flight_waits_for_its_twin(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """With two workers and one network, the second proposal of it waits and is told the same."""
+    study = search.run(
+        write_space(
+            trials=2,
+            width="0.25",
+            attention="{name: eca, mapping: {name: log2, gamma: {choice: [2, 2.25]}}}",
+        ),
+        out=tmp_path / "runs",
+        executor="ray",
+    )
+
+    assert len(study.trials) == 1
+    told = [trial.values for trial in study.optuna.trials]
+    assert len(told) > 1
+    assert all(values == told[0] for values in told)
+
+
+def test_duplicates_can_be_replicates(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """With `duplicates: replicate` the same network is trained again with the next seed."""
+    study = go(
+        write_space(
+            trials=2,
+            width="0.25",
+            attention="{name: eca, mapping: {name: log2, gamma: {choice: [2, 2.25]}}}",
+            search="duplicates: replicate",
+        )
+    )
+
+    (trial,) = study.trials
+    assert trial.n >= 2
+    assert len({replicate.seed for replicate in trial.replicates}) == trial.n
+    mean = sum(r.curve[-1]["val_accuracy"] for r in trial.replicates) / trial.n
+    assert trial.objectives is not None
+    assert trial.objectives["val_accuracy"] == pytest.approx(mean)
+
+
+def test_replicates_give_mean_and_spread(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """`replicates: 2` trains two seeds, the same two for every network."""
+    study = go(write_space(trials=2, search="replicates: 2"))
+
+    assert [trial.n for trial in study.trials] == [2, 2]
+    assert len({tuple(r.seed for r in trial.replicates) for trial in study.trials}) == 1
+    assert all(trial.spread["val_accuracy"] >= 0 for trial in study.trials)
+
+
+def test_infeasible_points_use_no_worker(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """Points over `limits` are refused before training and never count as trials."""
+    study = go(
+        write_space(
+            trials=3, width="{choice: [0.25, 0.5, 2.0, 4.0]}", search="limits: {params: 20e3}"
+        )
+    )
+
+    assert study.counts()["infeasible"] > 0
+    assert all(trial.costs["params"] <= 20e3 for trial in study.trials)
+    refused = [record for record in read(study.folder) if record["kind"] == "refuse"]
+    assert all("params" in record["reason"] for record in refused)
+
+
+def test_the_pruner_stops_a_training_midway(
+    go: Callable[..., Study], write_space: WriteSpace
+) -> None:
+    """A pruned trial keeps its curve, has no objectives, and never reported another epoch."""
+    study = go(
+        write_space(
+            trials=4,
+            epochs=6,
+            search=(
+                "pruner: {name: ThresholdPruner, lower: 0.99, n_warmup_steps: 3}\n"
+                "objectives: {val_accuracy: max, params: min}"
+            ),
+        )
+    )
+
+    pruned = [trial for trial in study.trials if trial.outcome == "pruned"]
+    assert pruned
+    assert all(3 <= len(trial.replicates[0].curve) < 6 for trial in pruned)
+    assert all(trial.objectives is None and trial.reason for trial in pruned)
+    records = read(study.folder)
+    for trial in pruned:
+        kinds = [r["kind"] for r in records if r.get("trial") == trial.number]
+        assert kinds.index("end") == len(kinds) - 2  # then only the trial's own record
+    assert nothing_runs(study)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "attempts"),
+    [("raise", "crashed", 2), ("nan", "diverged", 1), ("oom", "oom", 1)],
+)
+def test_a_failing_training_fails_alone(
+    go: Callable[..., Study], write_space: WriteSpace, fault: str, outcome: str, attempts: int
+) -> None:
+    """An exception, a NaN or full memory ends one trial with its word; the others finish."""
+    study = go(write_space(trials=3, attention=faulty(fault, after=12)))
+
+    (trial, *_), others = broken(study), [t for t in study.trials if t not in broken(study)]
+    assert trial.outcome == outcome
+    assert len(trial.replicates[0].attempts) == attempts
+    assert trial.replicates[0].curve  # the finite epochs before it are kept
+    assert trial.objectives is None
+    assert others
+    assert all(other.outcome == "finished" for other in others)
+    assert nothing_runs(study)
+
+
+def test_a_trial_that_hangs_is_ended(go: Callable[..., Study], write_space: WriteSpace) -> None:
+    """No epoch for `timeouts.no_progress` seconds: the trial times out, its slot is free again."""
+    study = go(
+        write_space(
+            trials=3,
+            attention=faulty("hang", after=12),
+            search="timeouts: {no_progress: 8}",
+        )
+    )
+
+    trial = broken(study)[0]
+    assert trial.outcome == "timeout"
+    assert "8 s" in trial.reason
+    assert any(t.outcome == "finished" for t in study.trials)
+    assert nothing_runs(study)
+
+
+@pytest.mark.ray
+def test_a_worker_that_dies_gets_another_attempt(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """os._exit in a worker: the attempt crashed, the next goes on from the last checkpoint."""
+    study = search.run(
+        write_space(
+            trials=2,
+            width="0.25",
+            attention=faulty("exit", after=12, once=str(tmp_path / "died")),
+        ),
+        out=tmp_path / "runs",
+        executor="ray",
+        plugins=[PLUGIN],
+    )
+
+    replicate = broken(study)[0].replicates[0]
+    assert [attempt.outcome for attempt in replicate.attempts] == ["crashed", "finished"]
+    assert replicate.attempts[0].worker != replicate.attempts[1].worker
+    assert [epoch["epoch"] for epoch in replicate.curve] == [1, 2, 3]
+    assert nothing_runs(study)
+
+
+@pytest.mark.ray
+def test_an_actor_is_reused_from_trial_to_trial(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """Six trials on two workers run in two processes: nobody pays for a start and an import."""
+    study = search.run(
+        write_space(trials=6, width="{choice: [0.25, 0.5, 0.75]}", epochs=2),
+        out=tmp_path / "runs",
+        executor="ray",
+    )
+
+    workers = [t.replicates[0].attempts[0].worker for t in study.trials]
+    assert len(workers) == 6
+    assert len(set(workers)) <= 2
+    assert str(os.getpid()) not in {worker.rpartition(":")[2] for worker in workers}
+
+
+def test_a_driver_killed_midway_is_resumed_whole(
+    executor: str, write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """SIGKILL at any moment: resume finishes every trial once, and trains no stored epoch again."""
+    path = write_space(trials=3, width="{choice: [0.5, 1.0, 1.5]}", epochs=8)
+    out = tmp_path / "runs"
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        str(path),
+        "--out",
+        str(out),
+        "--executor",
+        executor,
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    journal = out / "small" / "journal.jsonl"
+
+    driver = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: journal.exists() and journal.read_text().count('"kind":"epoch"') >= 5)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = read(out / "small")
+    study = search.resume(out / "small", executor=executor)
+
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 3
+    records = read(out / "small")
+    assert records[: len(before)] == before
+    epochs = [
+        (record["trial"], record["metrics"]["epoch"])
+        for record in records
+        if record["kind"] == "epoch"
+    ]
+    assert sorted(epochs) == [(t, e) for t in range(3) for e in range(1, 9)]
+    assert nothing_runs(study)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Poll until something holds; fail when it never does."""
+    end = time.monotonic() + seconds
+    for _ in itertools.count():
+        if condition():
+            return
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def test_the_space_is_read_back_with_its_plugins(
+    go: Callable[..., Study], write_space: WriteSpace
+) -> None:
+    """`load` needs the folder alone: the plugin's path is in the journal."""
+    study = go(
+        write_space(trials=1, width="0.25", attention="{name: faulty, fault: raise, after: 9999}")
+    )
+    catalogue.unplug()
+    again = search.load(study.folder)
+
+    assert again.trials == study.trials
+    assert again.hypervolume() == study.hypervolume()

@@ -1,0 +1,72 @@
+"""What a choice costs and how well it does: networks, their complexity, training.
+
+Names are imported on first use, so that `import trainers.variants` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.build import active, build, kernels, sites
+    from trainers.complexity import Complexity, identity, measure
+    from trainers.keys import run_key
+    from trainers.train import Diverged, chance, history, train
+
+__all__ = [
+    "Complexity",
+    "Diverged",
+    "active",
+    "build",
+    "chance",
+    "history",
+    "identity",
+    "kernels",
+    "measure",
+    "run_key",
+    "sites",
+    "train",
+]
+
+_HOMES = {
+    "Complexity": "complexity",
+    "Diverged": "train",
+    "active": "build",
+    "build": "build",
+    "chance": "train",
+    "history": "train",
+    "identity": "complexity",
+    "kernels": "build",
+    "measure": "complexity",
+    "run_key": "keys",
+    "sites": "build",
+    "train": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainers' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"trainers.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps `trainers.build` and `trainers.train` the functions.
+
+    Python hangs every imported file of a package on it under the file's name, which would hide the
+    function of the same name as soon as anything imports the file.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

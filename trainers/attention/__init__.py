@@ -1,0 +1,1 @@
+"""Channel attention, one kind a file: `attention(channels[, kernel_size], *, ...) -> nn.Module`."""

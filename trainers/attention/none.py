@@ -1,0 +1,13 @@
+"""No attention."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def attention(channels: int) -> nn.Module:
+    """No attention: the plain network, the control of every comparison.
+
+    Shape (N, C, H, W) -> (N, C, H, W), unchanged. No parameters, no MACs.
+    """
+    return nn.Identity()

@@ -1,0 +1,240 @@
+"""Batches of images on the device: normalised, and augmented where they train.
+
+Order and augmentation are functions of (seed, epoch): arms of a comparison see the same images in
+the same order, and a resumed run goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.config import Augmentation, Config
+from trainers import augmentation as augment
+from trainers.data import Indices, read, split
+from trainers.datasets import DatasetError, Description, Files, Images
+from trainers.network import describe
+from trainers.seeds import derive, stream
+
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) float32 in channels_last, labels (N,)
+
+
+class Batches(Protocol):
+    """Images to train on or to validate with."""
+
+    count: int
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Augmented full batches of an epoch, the images of a partial last one left out."""
+
+    def ordered(self) -> Iterator[Batch]:
+        """Every image once as it is, the last batch as small as it comes out."""
+
+
+def open_batches(config: Config, device: torch.device) -> tuple[Batches, Batches]:
+    """The training and the validation images of a config, both cut from the dataset's train part.
+
+    Raises DatasetError for data that are missing or damaged, ValueError for a batch larger than the
+    training set and for a crop that does not suit the images.
+    """
+    images = read(config.dataset)
+    indices = split(
+        images.labels,
+        val=config.dataset.val,
+        seed=config.dataset.split_seed,
+        subset=config.dataset.subset,
+    )
+    size = config.training.batch_size
+    if size > len(indices[0]):
+        raise ValueError(
+            "training.batch_size: larger than the training set "
+            f"(got {size}; allowed: at most {len(indices[0])} images)"
+        )
+    kind = InMemory if isinstance(images, Images) else OnDisk
+    training, validation = (
+        kind(images, index, describe(config), size, config.training.augmentation, device)  # type: ignore[arg-type]
+        for index in indices
+    )
+    return training, validation
+
+
+class InMemory:
+    """One uint8 tensor on the device; a batch is a gather, a crop and a subtraction there."""
+
+    def __init__(
+        self,
+        images: Images,
+        index: Indices,
+        data: Description,
+        batch_size: int,
+        augmentation: Augmentation,
+        device: torch.device,
+    ) -> None:
+        if not 0 <= augmentation.crop < data.image_size:
+            raise ValueError(
+                "training.augmentation.crop: no such padding "
+                f"(got {augmentation.crop}; allowed 0..{data.image_size - 1})"
+            )
+        self.count = len(index)
+        self.pixels = resize(torch.from_numpy(images.pixels[index]).to(device), data.image_size)
+        self.labels = torch.from_numpy(images.labels[index]).to(device)
+        self.mean, self.std = _scale(data, device)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Crop, flip, normalise, cut out."""
+        device, choice = self.pixels.device, self.augmentation
+        order = torch.randperm(self.count, generator=stream(seed, "order", epoch)).to(device)
+        size = self.pixels.shape[1]
+        draws = augment.draw(self.count, size, choice.crop, seed, epoch).to(device)
+        for start in range(0, self.count - self.batch_size + 1, self.batch_size):
+            index = order[start : start + self.batch_size]
+            drawn = draws.take(index)
+            pixels = self.pixels.index_select(0, index)
+            pixels = augment.crop_and_flip(pixels, drawn, choice.crop, flip=choice.flip)
+            images = augment.normalise(pixels, self.mean, self.std)
+            yield augment.cutout(images, drawn, choice.cutout), self.labels.index_select(0, index)
+
+    def ordered(self) -> Iterator[Batch]:
+        """Twice the training batch: there is no backward pass to keep activations for."""
+        step = 2 * self.batch_size
+        for pixels, labels in zip(self.pixels.split(step), self.labels.split(step), strict=True):
+            yield augment.normalise(pixels, self.mean, self.std), labels
+
+
+class OnDisk:
+    """Image files, decoded and cropped by worker processes with torchvision's transforms.
+
+    Training: a random crop of 8 to 100 % of the area at aspect 3/4 to 4/3, resized, and the flip.
+    Validation: the shorter side resized to 256/224 of the image size, the centre cut out. These are
+    the transforms of the paper's ImageNet runs (He et al. 2016; ECA-Net, section 4.1).
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        index: Indices,
+        data: Description,
+        batch_size: int,
+        augmentation: Augmentation,
+        device: torch.device,
+    ) -> None:
+        if augmentation.crop:
+            raise ValueError(
+                "training.augmentation.crop: images on disk are always cropped at random scale "
+                f"(got {augmentation.crop}; allowed 0)"
+            )
+        self.count = len(index)
+        self.paths = [files.paths[place] for place in index]
+        self.labels = torch.from_numpy(files.labels[index])
+        self.workers = min(files.workers, len(os.sched_getaffinity(0)))
+        self.size = data.image_size
+        self.mean, self.std = _scale(data, device)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.device = device
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Decode and crop in the workers; normalise and cut out on the device."""
+        from torchvision.transforms import v2
+
+        order = torch.randperm(self.count, generator=stream(seed, "order", epoch))
+        crop = v2.RandomResizedCrop(self.size, antialias=True)
+        flip = v2.RandomHorizontalFlip(0.5 if self.augmentation.flip else 0.0)
+        decoding = Decoding(self.paths, v2.Compose([crop, flip]), (seed, epoch))
+        draws = augment.draw(self.count, self.size, 0, seed, epoch)
+        full = order[: self.count // self.batch_size * self.batch_size]
+        for images, index in self._load(decoding, full.split(self.batch_size)):
+            drawn = draws.take(index).to(self.device)
+            yield (
+                augment.cutout(images, drawn, self.augmentation.cutout),
+                self.labels[index].to(self.device),
+            )
+
+    def ordered(self) -> Iterator[Batch]:
+        """Resized and cut out of the centre."""
+        from torchvision.transforms import v2
+
+        resized = v2.Resize(round(self.size * 256 / 224), antialias=True)
+        decoding = Decoding(self.paths, v2.Compose([resized, v2.CenterCrop(self.size)]), None)
+        for images, index in self._load(decoding, torch.arange(self.count).split(self.batch_size)):
+            yield images, self.labels[index].to(self.device)
+
+    def _load(self, decoding: Decoding, order: tuple[Tensor, ...]) -> Iterator[Batch]:
+        """(normalised images on the device, their places on the CPU) of each batch."""
+        loader: Any = torch.utils.data.DataLoader(
+            decoding,
+            batch_sampler=[index.tolist() for index in order],
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # the global one is not ours to advance
+        )
+        try:
+            for pixels, index in loader:
+                pixels = pixels.to(self.device, non_blocking=True)
+                yield augment.normalise(pixels, self.mean, self.std), index
+        except DatasetError as error:
+            # a worker's exception arrives with its traceback as text
+            raise DatasetError(str(error).splitlines()[-1].partition("Error: ")[2]) from None
+
+
+class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Image files as uint8 tensors (H, W, 3), each transformed by random numbers of its own.
+
+    They follow from (seed, epoch, place), so that it does not matter how many workers decode.
+    """
+
+    def __init__(self, paths: list[Path], transform: Any, seed: tuple[int, int] | None) -> None:
+        self.paths = paths
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        from PIL import Image
+        from torchvision.transforms.v2 import functional
+
+        path = self.paths[place]
+        try:
+            with Image.open(path) as opened, torch.random.fork_rng(devices=[]):
+                if self.seed is not None:
+                    torch.default_generator.manual_seed(derive(*self.seed, "decode", place))
+                pixels = functional.pil_to_tensor(self.transform(opened.convert("RGB")))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DatasetError(f"dataset.root: {path} cannot be decoded ({error})") from error
+        return pixels.permute(1, 2, 0), place
+
+
+def resize(pixels: Tensor, size: int) -> Tensor:
+    """(N, H, W, C) uint8 to size x size, once and for all: bilinear with antialias, rounded.
+
+    The filter of `torchvision.transforms.v2.Resize`; images of that size already stay untouched.
+    """
+    if pixels.shape[1] == pixels.shape[2] == size:
+        return pixels
+    parts = [
+        F.interpolate(
+            part.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
+        )
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        for part in pixels.split(1024)
+    ]
+    return torch.cat(parts).contiguous()
+
+
+def _scale(data: Description, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation on the scale 0..255."""
+    mean = torch.tensor(data.mean, device=device) * 255
+    return mean, torch.tensor(data.std, device=device) * 255

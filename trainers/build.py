@@ -1,0 +1,82 @@
+"""Config -> network: the backbone asks at every position of every block, the config answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from spaces.config import Attention, Config
+from spaces.site import Site
+from trainers import variants
+from trainers.network import assemble, describe, skeleton
+from trainers.weights import initialise, seeded
+
+
+def build(config: Config, *, seed: int = 0) -> nn.Module:
+    """The network of a config with the first weights of `seed`: images in, logits out.
+
+    Equal seeds give equal weights wherever names and shapes of parameters agree, with or without
+    attention. Raises ValueError where the parts do not fit: widths that are not as many as the
+    stages, a kernel size that the attention refuses.
+    """
+    make = variants.load("attention", config.attention.name)
+    attention: list[nn.Module] = []
+
+    def attend(site: Site) -> nn.Module:
+        if not stands(config.attention, site):
+            return nn.Identity()
+        with seeded(seed, f"{site.name}.{site.position}"):
+            size = kernel(config.attention, site)
+            attention.append(module(make, config.attention.params, site.channels, size))
+        return attention[-1]
+
+    with seeded(seed, "network"):
+        net = assemble(config.backbone, describe(config), attend)
+    initialise(net, seed, keep=attention)
+    return net
+
+
+def stands(attention: Attention, site: Site) -> bool:
+    """Whether attention stands at a site: at the config's position, where the placement has it."""
+    if attention.placement is None or site.position != attention.position:
+        return False
+    placement = variants.load("placement", attention.placement.name)
+    return bool(placement(site, **attention.placement.params))
+
+
+def kernel(attention: Attention, site: Site) -> int | None:
+    """The kernel size that the mapping gives a site; None for an attention without kernels."""
+    if attention.mapping is None:
+        return None
+    mapping = variants.load("mapping", attention.mapping.name)
+    return int(mapping(site.channels, site.stage, **attention.mapping.params))
+
+
+def module(
+    make: Callable[..., nn.Module],
+    params: Mapping[str, Any],
+    channels: int,
+    kernel_size: int | None,
+) -> nn.Module:
+    """One attention module for maps of `channels` channels; only some kinds take a kernel size."""
+    if kernel_size is None:
+        return make(channels, **params)
+    return make(channels, kernel_size=kernel_size, **params)
+
+
+def sites(config: Config) -> tuple[Site, ...]:
+    """Every site that the config's backbone asks about, in the order in which it asks."""
+    return tuple(place.site for place in skeleton(config.backbone, describe(config)).places)
+
+
+def active(config: Config) -> tuple[Site, ...]:
+    """The sites where attention stands."""
+    return tuple(site for site in sites(config) if stands(config.attention, site))
+
+
+def kernels(config: Config) -> dict[str, int]:
+    """Site name -> kernel size, where attention stands; empty for attention without kernels."""
+    answers = {site.name: kernel(config.attention, site) for site in active(config)}
+    return {name: size for name, size in answers.items() if size is not None}

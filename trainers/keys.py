@@ -1,0 +1,49 @@
+"""The run key: what must be equal for one training run to answer for another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spaces import catalogue
+from spaces.config import Config
+from trainers.complexity import digest, identity
+
+RECIPE_VERSION = 1
+"""To be raised with every change of the training code that changes what a config trains to."""
+
+
+def run_key(config: Config, dataset_digest: str) -> str:
+    """Network, data and recipe in 16 hex digits; the replicate is not in it.
+
+    `dataset_digest` stands for the images themselves, wherever they lie: the dataset's root is not
+    part of the key, its split seed and all its other settings are. Neither is the config's name.
+    """
+    return digest(
+        {
+            "network": identity(config),
+            "task": config.task.model_dump(mode="json"),
+            "dataset": config.dataset.model_dump(mode="json", exclude={"root"}),
+            "content": dataset_digest,
+            "training": config.training.model_dump(mode="json"),
+            "recipe": RECIPE_VERSION,
+            "plugins": plugins(config),
+        }
+    )
+
+
+def plugins(config: Config) -> dict[str, str]:
+    """Kind -> source digest of each of the config's variants that is not our own."""
+    components: dict[str, Any] = {
+        "task": config.task,
+        "dataset": config.dataset,
+        "backbone": config.backbone,
+        "attention": config.attention,
+        "placement": config.attention.placement,
+        "mapping": config.attention.mapping,
+    }
+    digests = {
+        kind: catalogue.digest(kind, component.name)
+        for kind, component in components.items()
+        if component is not None
+    }
+    return {kind: source for kind, source in digests.items() if source}

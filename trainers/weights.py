@@ -1,0 +1,56 @@
+"""First weights that depend on the seed and on a parameter's name, on nothing else.
+
+Two networks of one seed start equal wherever names and shapes of their parameters agree, whatever
+else they hold: arms of a comparison differ in the attention, not in the draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from trainers.seeds import derive, stream
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, seed: int, *, keep: Iterable[nn.Module] = ()) -> None:
+    """Draw the weights of every convolution and linear layer of `net` outside the modules `keep`.
+
+    Convolutions: normal of variance 2 / fan-out (He et al. 2015, and torchvision's networks), bias
+    zero. Linear: PyTorch's default, U(-1/sqrt(inputs), 1/sqrt(inputs)), weight and bias. Norms
+    stay at 1 and 0.
+    """
+    kept = {id(module) for root in keep for module in root.modules()}
+    for name, module in net.named_modules():
+        if id(module) in kept:
+            continue
+        if isinstance(module, nn.Conv2d):
+            std = math.sqrt(2 / (module.out_channels * math.prod(module.kernel_size)))
+            module.weight.normal_(0, std, generator=stream(seed, "weights", f"{name}.weight"))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            module.weight.uniform_(
+                -bound, bound, generator=stream(seed, "weights", f"{name}.weight")
+            )
+            if module.bias is not None:
+                module.bias.uniform_(
+                    -bound, bound, generator=stream(seed, "weights", f"{name}.bias")
+                )
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """A block in which PyTorch's CPU generator starts from `seed` and `name`; restored after."""
+    before = torch.get_rng_state()
+    # torch.manual_seed would also move the generators of the accelerators.
+    torch.default_generator.manual_seed(derive(seed, "weights", name))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
