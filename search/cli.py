@@ -24,8 +24,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Plan": {
         "init": ("plan", "Write a commented space file to start from."),
         "validate": ("plan", "Check a space and say what it spans, without training."),
-        "mappings": ("mappings", "Show which (gamma, b) give the same kernels."),
-        "complexity": ("complexity", "Count the parameters and MACs of networks."),
+        "mappings": ("networks", "Show which (gamma, b) give the same kernels."),
+        "complexity": ("networks", "Count the parameters and MACs of networks."),
     },
     "Run": {
         "run": ("run", "Search a space: train its trials, end with the Pareto front."),
@@ -162,7 +162,8 @@ def main(args: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")  # a terminal without the character still gets a line
+            # LANG=C knows no ±: the line is worth more than the character
+            reconfigure(errors="backslashreplace")
     color = False if os.environ.get("NO_COLOR") else None
     try:
         cli.main(args, prog_name="eca-search", obj=Session(), color=color)

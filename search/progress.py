@@ -20,6 +20,7 @@ from search import text
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
     from search.study import Study
     from search.trial import Trial
@@ -121,8 +122,8 @@ def _share(trial: Trial) -> float:
     """Which share of a trial's own work is done."""
     if trial.outcome is not None:
         return 1.0
-    epochs = trial.config["training"]["epochs"] * max(1, len(trial.replicates))
-    return min(1.0, trial.epochs / epochs)
+    epochs: int = trial.config["training"]["epochs"]
+    return min(1.0, trial.epochs / epochs / max(1, len(trial.replicates)))
 
 
 class Lines:
@@ -206,7 +207,7 @@ class Block:
         if self._live is not None:
             self._live.stop()
 
-    def __rich__(self) -> object:
+    def __rich__(self) -> Text:
         """The block, with the time as it is now."""
         from rich.text import Text
 

@@ -19,24 +19,30 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.study import Study
 from search.trial import Assignment, Ending
-from search.worker import Workplace, attempt, here
+from search.worker import DETAIL, Workplace, attempt, here
+
+Watch = Callable[[Study], None]
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent at verbose=0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -102,8 +108,11 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 class _Desk:
     """The study and which Ray trial carries which attempt."""
 
-    def __init__(self, study: Study, workplace: Workplace, slots: Callable[[], int]) -> None:
+    def __init__(
+        self, study: Study, workplace: Workplace, slots: Callable[[], int], watch: Watch
+    ) -> None:
         self.study = study
+        self.watch = watch
         self.workplace = json.dumps(asdict(workplace))
         self.slots = slots
         self.assigned: dict[str, Assignment] = {}
@@ -111,6 +120,10 @@ class _Desk:
         self.progress: dict[str, float] = {}
         self.killed: dict[str, Ending] = {}
         self.workers: dict[Any, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles what it is given, for a `Tuner.restore` that is never called."""
+        return {}
 
     def take(self, trial_id: str) -> dict[str, str] | str | None:
         """The next assignment as a Ray config; None: ask later; FINISHED: the study is done."""
@@ -197,15 +210,14 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class _Watch(Callback):  # type: ignore[misc]
-    def __init__(self, desk: _Desk, watch: Callable[[Study], None]) -> None:
+    def __init__(self, desk: _Desk) -> None:
         self._desk = desk
-        self._watch = watch
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._desk.start(trial.trial_id, trial.temporary_state.ray_actor)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        ending = self._desk.killed.get(trial.trial_id) or _ending(trial.get_pickled_error())
+        ending = self._desk.killed.get(trial.trial_id) or _ending(_error(trial))
         self._desk.end(trial.trial_id, ending)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -217,7 +229,7 @@ class _Watch(Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._desk.study.commit(now=False):
-            self._watch(self._desk.study)
+            self._desk.watch(self._desk.study)
 
 
 def drive(
@@ -227,7 +239,7 @@ def drive(
     cpu: float,
     gpu: float,
     slots: Callable[[], int],
-    watch: Callable[[Study], None] = lambda study: None,
+    watch: Watch = lambda study: None,
 ) -> None:
     """Run the study on the Ray cluster this process is connected to, until it is done.
 
@@ -235,7 +247,7 @@ def drive(
     `watch` is called in the loop, after commits. Exceptions of the driver (Ctrl-C among them) pass
     through; attempts then die with their actors and are taken up again at `resume`.
     """
-    desk = _Desk(study, workplace, slots)
+    desk = _Desk(study, workplace, slots, watch)
     with tempfile.TemporaryDirectory(prefix="eca-search-") as scratch, environment(slots()):
         tuner = Tuner(
             tune.with_resources(Attempt, {"cpu": cpu, "gpu": gpu}),
@@ -251,9 +263,9 @@ def drive(
                 name=study.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Watch(desk, watch)],
+                callbacks=[_Watch(desk)],
                 failure_config=FailureConfig(max_failures=0),
-                checkpoint_config=CheckpointConfig(),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 log_to_file=False,
             ),
         )
@@ -322,17 +334,28 @@ def environment(slots: int | None = None) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _ending(error: BaseException | None) -> Ending:
+def _error(trial: Any) -> BaseException | str:
+    """Why a Ray trial ended in error; Ray leaves it in files of this process, not in the trial."""
+    if trial.pickled_error_file:
+        error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return Path(trial.error_file).read_text() if trial.error_file else ""
+
+
+def _ending(error: BaseException | str) -> Ending:
     """What a worker's death was, in our words."""
-    text = str(error).strip().splitlines()
-    sentence = next((line.strip() for line in text if line.strip()), "its worker died")
+    lines = ANSI.sub("", str(error)).strip().splitlines()
+    whole = "\n".join(lines)
+    if isinstance(error, ray.exceptions.RayTaskError):  # its last line is the exception's own
+        sentence = lines[-1].strip()
+    else:
+        sentence = next((line.strip() for line in lines if line.strip()), "its worker died")
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return Ending("host_oom", sentence)
-    if isinstance(error, ray.exceptions.RayActorError) and (
-        error.preempted or ("node" in str(error).lower() and "died" in str(error).lower())
-    ):
-        return Ending("preempted", sentence)
-    return Ending("crashed", sentence, "\n".join(text)[-8000:])
+    lost = isinstance(error, ray.exceptions.RayActorError) and (
+        error.preempted or ("node" in whole.lower() and "died" in whole.lower())
+    )
+    return Ending("preempted", sentence) if lost else Ending("crashed", sentence, whole[-DETAIL:])
 
 
 def _nested(result: dict[str, Any], prefix: str) -> dict[str, Any]:

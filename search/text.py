@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 MACS = "MACs: multiply-adds of one image in inference; 1 MAC = 2 FLOPs"
 
 
-def columns(heading: Sequence[str], rows: Sequence[Sequence[str]], *, left: str = "") -> str:
-    """A table as text; columns are set right, those whose headings are words of `left` left."""
+def columns(
+    heading: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str] = ()
+) -> str:
+    """A table as text; columns are set right, those under a heading in `left` left."""
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    to_left = [name in left.split() for name in heading]
+    to_left = [name in left for name in heading]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if flush else cell.rjust(width)
@@ -45,7 +47,8 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
-    return f"{days}d {hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
+    rest = f"{minute:02}:{second:02}"
+    return f"{days}d {hour:02}:{rest}" if days else f"{hour}:{rest}"
 
 
 def values(study: Study, trial: Trial) -> str:
@@ -100,7 +103,7 @@ def front(study: Study) -> str:
     ]
     if not rows:
         return "No trial has finished, so there is no front."
-    return columns(heading, rows, left="kernels network")
+    return columns(heading, rows, left=["kernels", "network"])
 
 
 def worth(study: Study) -> str:

@@ -50,9 +50,7 @@ def evaluated(node: ast.expr) -> Any:
         case ast.Subscript(ast.Name("Annotated"), ast.Tuple([kind, *fields])):
             return Annotated[(evaluated(kind), *map(_field, fields))]
         case ast.Subscript(ast.Name("list" | "tuple" as name), ast.Tuple(parts)):
-            return NAMES[name][
-                tuple(... if _dots(part) else evaluated(part) for part in parts)
-            ]
+            return NAMES[name][tuple(... if _dots(part) else evaluated(part) for part in parts)]
         case ast.Subscript(ast.Name("list" | "tuple" as name), part):
             return NAMES[name][evaluated(part)]
     raise ValueError(

@@ -61,8 +61,10 @@ class _Reader:
                 else:
                     said = f"not in this space{nearest(key, list(hole))} (allowed: {listed(hole)})"
                     self.refuse(inner, dotted(name, key), said)
-        elif isinstance(hole, list) and isinstance(given.value, list) and len(hole) == len(
-            given.value
+        elif (
+            isinstance(hole, list)
+            and isinstance(given.value, list)
+            and len(hole) == len(given.value)
         ):
             for place, (inner, wanted) in enumerate(zip(hole, given.value, strict=True)):
                 self.take(inner, wanted, dotted(name, place))

@@ -11,7 +11,7 @@ import ast
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,7 +150,7 @@ def _refused(file: Path, message: str, line: int = 1) -> SpaceError:
     return SpaceError([Problem(Place(str(file), line, 1), "", message)])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(kind: str, file: Path) -> _Source:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -197,10 +197,9 @@ def _attention(attention: Attention) -> Attention:
         return attention
     update["position"] = attention.position or POSITIONS[0]
     placement = attention.placement or Component(name="everywhere")
-    completed = _under("placement", "placement", placement.model_dump())
-    update["placement"] = Component(
-        **{key: sorted(v) if isinstance(v, list) else v for key, v in completed.items()}
-    )
+    where = _under("placement", "placement", placement.model_dump())
+    where |= {key: sorted(value) for key, value in where.items() if isinstance(value, list)}
+    update["placement"] = Component(**where)
     if catalogue.accepts("attention", attention.name, "kernel_size"):
         mapping = attention.mapping or Component(name="log2")
         update["mapping"] = Component(**_under("mapping", "mapping", mapping.model_dump()))

@@ -56,7 +56,7 @@ def problems(
 def _path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
     """``loc`` without the names of union members that pydantic puts between."""
     path: list[str | int] = []
-    here = data
+    here: Any = data
     for place, part in enumerate(loc):
         if (isinstance(here, Mapping) and part in here) or (
             isinstance(here, list | tuple) and isinstance(part, int) and part < len(here)
@@ -96,8 +96,7 @@ def _tag(details: dict[str, Any], got: Any) -> str:
         return f"required key {key!r} is missing"
     names = [word.strip("' ") for word in details["ctx"]["expected_tags"].split(",")]
     return (
-        f"unknown {key}{nearest(got[key], names)} "
-        f"(got {shown(got[key])}; allowed: {listed(names)})"
+        f"unknown {key}{nearest(got[key], names)} (got {shown(got[key])}; allowed: {listed(names)})"
     )
 
 

@@ -54,9 +54,11 @@ def _repeats(key: str, values: list[Any]) -> list[tuple[str, str]]:
 def _stages(stages: list[int], blocks: tuple[int, ...]) -> list[tuple[str, str]]:
     beyond = [stage for stage in stages if stage > len(blocks)]
     key, allowed = "attention.placement.stages", f"1 to {len(blocks)}"
-    return [
-        (key, f"the backbone has no such stage (got {listed(beyond)}; allowed: {allowed})")
-    ] if beyond else []
+    return (
+        [(key, f"the backbone has no such stage (got {listed(beyond)}; allowed: {allowed})")]
+        if beyond
+        else []
+    )
 
 
 def _blocks(names: list[str], blocks: tuple[int, ...]) -> list[tuple[str, str]]:

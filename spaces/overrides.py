@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
-from spaces.find import KINDS, labels
+from spaces.find import kind, labels
 from spaces.reader import Node, located, parse
 
 
@@ -58,11 +58,13 @@ def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
         return Node(elements, node.place, node.key)
     if not isinstance(inside, dict):
         raise _none(value, here, f"{above} is a single value: there is nothing below it")
-    kind = next((kind for kind in KINDS if kind in inside), None)
-    if kind == "choice" and isinstance(inside["choice"].value, list):
+    hole = kind(inside)
+    if hole == "choice" and isinstance(inside["choice"].value, list):
         return _into_option(node, steps, value, above)
-    if kind is not None:
-        raise _none(value, here, f"{above} is a hole (allowed: {above}=value, the value as a whole)")
+    if hole:
+        raise _none(
+            value, here, f"{above} is a hole (allowed: {above}=value, the value as a whole)"
+        )
     below = inside.get(step, Node({} if rest else None, value.place, value.place))
     return Node({**inside, step: _put(below, rest, value, here)}, node.place, node.key)
 
@@ -84,7 +86,7 @@ def _into_option(node: Node, steps: list[str], value: Node, above: str) -> Node:
 
 def _option(node: Node, value: Node) -> Node | None:
     """The component that ``value`` names where ``node`` is a choice of components."""
-    if not isinstance(node.value, dict) or "choice" not in node.value:
+    if kind(node.value) != "choice":
         return None
     options = node.value["choice"].value
     if not isinstance(options, list) or not isinstance(value.value, str):

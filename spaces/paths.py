@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
-from spaces.find import KINDS
+from spaces.find import kind
 from spaces.reader import Node
 
 READY = Path(__file__).resolve().parent
@@ -47,12 +47,12 @@ def absolute(tree: Node, folder: Path) -> Node:
 
 def _absolute(node: Node, steps: tuple[str, ...], folder: Path) -> Node:
     if isinstance(node.value, dict):
-        kind = next((kind for kind in KINDS if kind in node.value), None)
-        step, rest = (kind, steps) if kind else (steps[0] if steps else "", steps[1:])
+        hole = kind(node.value)
+        step, rest = (hole, steps) if hole else (steps[0] if steps else "", steps[1:])
         if step not in node.value:
             return node
         inside = {**node.value, step: _absolute(node.value[step], rest, folder)}
-        if kind and "default" in inside:
+        if hole and "default" in inside:
             inside["default"] = _absolute(inside["default"], steps, folder)
         return Node(inside, node.place, node.key)
     if isinstance(node.value, list):

@@ -47,7 +47,9 @@ def read(path: Path, source: str | None = None) -> Node:
     node = parse(text(path, source), source)
     if not isinstance(node.value, dict):
         kind = "an empty file" if node.value is None else "a list or a single value"
-        refuse(node.place, f"not a space (got {kind}; allowed: keys such as name, backbone, search)")
+        refuse(
+            node.place, f"not a space (got {kind}; allowed: keys such as name, backbone, search)"
+        )
     return node
 
 
@@ -89,20 +91,23 @@ class _Builder:
 
         place = placed(event.start_mark, self.source)
         if isinstance(event, yaml.AliasEvent):
-            return self.anchors[event.anchor]
+            return self.anchors[str(event.anchor)]
         if isinstance(event, yaml.ScalarEvent):
             node = Node(self.scalar(event, place), place)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = Node(list(self.elements(stream)), place)
         else:
             node = Node(self.mapping(stream), place)
-        if event.anchor:
-            self.anchors[event.anchor] = node
+        anchor = getattr(event, "anchor", None)
+        if anchor:
+            self.anchors[anchor] = node
         return node
 
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> scalars.Scalar:
         if any("\ud800" <= character <= "\udfff" or character == "\0" for character in event.value):
-            self.refuse(place, "a NUL or half a surrogate pair in a text (allowed: real characters)")
+            self.refuse(
+                place, "a NUL or half a surrogate pair in a text (allowed: real characters)"
+            )
         if not event.implicit[0]:
             return str(event.value)
         try:
@@ -148,7 +153,9 @@ class _Builder:
         import yaml
 
         if not isinstance(event, yaml.ScalarEvent):
-            self.refuse(place, "a key that is not a text (got a list, mapping or alias; allowed: text)")
+            self.refuse(
+                place, "a key that is not a text (got a list, mapping or alias; allowed: text)"
+            )
         name = self.scalar(event, place)
         if not isinstance(name, str):
             got = event.value or "nothing"

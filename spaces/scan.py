@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from spaces.errors import Place, Problem, SpaceError
 
@@ -75,19 +75,18 @@ def events(text: str, source: str) -> Iterator[yaml.Event]:
                 if event.tags or event.version not in (None, (1, 2)):
                     refuse(place, "a %TAG or %YAML directive (allowed: none, or %YAML 1.2)")
             elif isinstance(event, yaml.NodeEvent):
-                if getattr(event, "tag", None) is not None:
-                    refuse(place, f"a tag (got {_tag(event.tag)}; allowed: none)")
+                tag = getattr(event, "tag", None)
+                if tag is not None:
+                    short = tag.replace("tag:yaml.org,2002:", "!!")
+                    refuse(place, f"a tag (got {short[:60]}; allowed: none)")
                 count.start(event, place)
                 yield event
             elif isinstance(event, yaml.CollectionEndEvent):
                 count.end()
                 yield event
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        refuse(
-            placed(mark, source) if mark else Place(source, 1, 1),
-            _said(error.problem or error.context or "not YAML", error.context),
-        )
+        place = placed(error.problem_mark or error.context_mark, source)
+        refuse(place, _said(error.problem or "it cannot be parsed", error.context))
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, SpaceError):
             raise
@@ -143,9 +142,9 @@ def refuse(place: Place, message: str, key: str = "") -> NoReturn:
     raise SpaceError([Problem(place, key, message)])
 
 
-def placed(mark: yaml.Mark, source: str) -> Place:
-    """The place of a PyYAML mark, which counts from 0."""
-    return Place(source, mark.line + 1, mark.column + 1)
+def placed(mark: Any, source: str) -> Place:
+    """The place of a PyYAML mark, which counts from 0; the beginning where there is none."""
+    return Place(source, 1, 1) if mark is None else Place(source, mark.line + 1, mark.column + 1)
 
 
 def _printable(text: str, source: str) -> None:
@@ -157,10 +156,6 @@ def _printable(text: str, source: str) -> None:
         before = text[: bad.start()]
         line, column = before.count("\n") + 1, bad.start() - before.rfind("\n")
         refuse(Place(source, line, column), f"a character not allowed in YAML (got {bad[0]!a})")
-
-
-def _tag(tag: str) -> str:
-    return "!!" + tag.removeprefix("tag:yaml.org,2002:") if tag.startswith("tag:yaml") else tag
 
 
 def _said(problem: str, context: str | None) -> str:

@@ -202,23 +202,25 @@ class Search(Strict):
             "oom": self.oom != "fail",
         }
         return [
-            (key, "not built yet (allowed: leave it out)") for key, wanted in asked.items() if wanted
+            (key, "not built yet (allowed: leave it out)")
+            for key, wanted in asked.items()
+            if wanted
         ]
 
     def _wrong_ways(self) -> list[tuple[str, str]]:
         return [
-            (f"objectives.{metric}", f"wrong way (got {objective.goal}; allowed: {METRICS[metric]})")
+            (f"objectives.{metric}", f"wrong way (got {objective.goal}; allowed: {better})")
             for metric, objective in self.objectives.items()
-            if objective.goal != METRICS[metric]
+            if objective.goal != (better := METRICS[metric])
         ]
 
     def _sampling(self) -> list[tuple[str, str]]:
         found = []
         if "seed" in self.sampler.params:
-            found.append(("sampler.seed", "the sampler's seed is search.seed (allowed: leave it out)"))
+            said = "the sampler's seed is search.seed (allowed: leave it out)"
+            found.append(("sampler.seed", said))
         if self.sampler.name in SINGLE_OBJECTIVE and len(self.objectives) > 1:
-            got = f"{len(self.objectives)} objectives with {self.sampler.name}"
-            allowed = "one objective, or a sampler such as TPESampler, NSGAIISampler"
-            found.append(("sampler.name", f"it takes one objective (got {got}; allowed: {allowed})"))
+            got = f"got {self.sampler.name} and {len(self.objectives)} objectives"
+            allowed = "one, or a sampler such as TPESampler, NSGAIISampler"
+            found.append(("sampler.name", f"it takes one objective ({got}; allowed: {allowed})"))
         return found
-

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from spaces import baselines, holes, writer
 from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
@@ -20,7 +22,12 @@ from spaces.reader import Node, located, read
 from spaces.settings import Search
 
 SECTIONS = (*Config.model_fields, "search")
-INSIDE = {"training": Training, "search": Search, "dataset": Dataset, "attention": Attention}
+INSIDE: dict[str, type[BaseModel]] = {
+    "training": Training,
+    "search": Search,
+    "dataset": Dataset,
+    "attention": Attention,
+}
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def _across(
     """What is wrong between the search and what it searches."""
     problems = []
     if search.trials is None and parameters:
-        said = f"required key is missing: the space has {len(parameters)} holes (allowed: 1 or more)"
+        said = f"required key is missing, as there are {len(parameters)} holes (allowed: 1 or more)"
         problems.append(Problem(written.key or written.place, "search.trials", said))
     warmup = search.pruner.params.get("n_warmup_steps") if search.pruner else None
     if isinstance(warmup, int) and 0 < epochs <= warmup:

@@ -20,7 +20,11 @@ def dump(value: Any) -> str:
 
     Dumper.add_representer(str, _text)
     return yaml.dump(
-        value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100,
+        value,
+        Dumper=Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
         default_flow_style=None,
     )
 

@@ -182,7 +182,7 @@ class OnDisk:
                 yield augment.normalise(pixels, self.mean, self.std), index
         except DatasetError as error:
             # a worker's exception arrives with its traceback as text
-            raise DatasetError(str(error).splitlines()[-1].partition("Error: ")[2]) from None
+            raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from None
 
 
 class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):

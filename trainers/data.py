@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainers import variants
-from trainers.datasets import DatasetError, Description, Files, Images, Part, cache
+from trainers.datasets import DatasetError, Files, Images, Part, cache
 from trainers.files import write_whole
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.int64]
 READER = 1  # raised when a reader's pixels or labels change: what older ones decoded is not used
-
-
-def describe(dataset: Dataset) -> Description:
-    """What a network must fit, without reading an image."""
-    description: Description = variants.module("dataset", dataset.name).describe(dataset)
-    return description
 
 
 def digest(dataset: Dataset, part: Part = "train") -> str:
@@ -163,7 +157,7 @@ def _cached(signature: str) -> Images | None:
     try:
         with np.load(cache() / "images" / f"{content}.npz", allow_pickle=False) as kept:
             images = Images(kept["pixels"], kept["labels"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     return images if _content(images) == content else None
 

@@ -1,4 +1,4 @@
-"""The commands of `eca-search`, and what they share: options, the JSON envelope, the example in help."""
+"""The commands of `eca-search`, and what they share: options, the example, the JSON envelope."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Command(click.Command):
     """A command whose help ends with an example, and which takes the common options."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
-        super().__init__(*args, context_settings=CONTEXT, **kwargs)
+        super().__init__(*args, **{"context_settings": CONTEXT, **kwargs})
         self.example = example
         self.params += common_options()
 
@@ -81,7 +81,9 @@ plugin = click.option(
     help="A Python file with a variant of your own (repeatable).",
 )
 tracking_uri = click.option(
-    "--tracking-uri", metavar="URI", help="The MLflow store; else $MLFLOW_TRACKING_URI, else SQLite."
+    "--tracking-uri",
+    metavar="URI",
+    help="The MLflow store; else $MLFLOW_TRACKING_URI, else SQLite.",
 )
 overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]...")
 

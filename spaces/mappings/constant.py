@@ -1,3 +1,5 @@
+"""One kernel size for all channels."""
+
 from __future__ import annotations
 
 from spaces.kernels import KernelSize, checked

@@ -1,3 +1,5 @@
+"""The kernel grows in proportion to the channels."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The paper's mapping: the kernel grows with the logarithm of the channels."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""A kernel size for each stage, the released profiles among them."""
+
 from __future__ import annotations
 
 from typing import Annotated

@@ -1,3 +1,5 @@
+"""Attention in single blocks."""
+
 from __future__ import annotations
 
 from typing import Annotated

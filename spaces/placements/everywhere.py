@@ -1,3 +1,5 @@
+"""Attention in every block."""
+
 from __future__ import annotations
 
 from spaces.site import Site

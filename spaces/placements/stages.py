@@ -1,3 +1,5 @@
+"""Attention in whole stages."""
+
 from __future__ import annotations
 
 from pydantic import PositiveInt

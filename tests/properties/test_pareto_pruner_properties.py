@@ -160,9 +160,7 @@ def test_no_number_no_training(others: list[Rival], params: float, value: float)
 
 
 @given(own=rivals, others=fields, factor=factors)
-def test_rivals_without_a_number_do_not_count(
-    own: Rival, others: list[Rival], factor: int
-) -> None:
+def test_rivals_without_a_number_do_not_count(own: Rival, others: list[Rival], factor: int) -> None:
     """NaN rivals change no verdict."""
     lost = [Rival(math.nan, 0.001, 0.001)] * 5
     assert verdict(own, [*others, *lost], factor) == verdict(own, others, factor)

@@ -112,8 +112,11 @@ def interleaved(curves: list[list[float]]) -> Iterator[tuple[int, int, float, Ca
             running.append(waiting.pop(0))
         for number in tuple(running):
             epochs[number] += 1
-            yield number, epochs[number], curves[number][epochs[number] - 1], (
-                lambda number=number: running.remove(number)
+            yield (
+                number,
+                epochs[number],
+                curves[number][epochs[number] - 1],
+                (lambda number=number: running.remove(number)),
             )
             if number in running and epochs[number] == len(curves[number]):
                 running.remove(number)

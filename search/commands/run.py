@@ -1,0 +1,189 @@
+"""`run` and `resume`: drive a study, show how it goes, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search.commands import command, overrides, plugin, study_dir, tracking_uri, warn
+
+if TYPE_CHECKING:
+    from search.study import Study
+
+    Watch = Callable[[Study], None]
+    Say = Callable[[str], None]
+
+address = click.option(
+    "--address", metavar="RAY", help="A Ray cluster; else $RAY_ADDRESS, else one started here."
+)
+executor = click.option(
+    "--executor",
+    type=click.Choice(["ray", "inprocess"]),
+    help="Where trials train; else what the space says, which is Ray unless it says more.",
+)
+max_concurrent = click.option(
+    "--max-concurrent",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most so many trials at a time.",
+)
+
+
+@command(
+    example="eca-search run digits search.trials=24\n"
+    "eca-search run my-search.yaml training.epochs=30 --out /data/runs --max-concurrent 4"
+)
+@click.argument("space")
+@overrides
+@click.option(
+    "--out",
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder of studies; the study's own is DIR/<name>.",
+)
+@executor
+@address
+@max_concurrent
+@plugin
+@click.option("--resume", "again", is_flag=True, help="Go on where the study was started before.")
+@tracking_uri
+def run(
+    space: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    executor: str | None,
+    address: str | None,
+    max_concurrent: int | None,
+    plugins: tuple[Path, ...],
+    again: bool,
+    tracking_uri: str | None,
+) -> int:
+    """Search SPACE, a file or the name of a ready space: train its trials, print the Pareto front.
+
+    KEY.PATH=VALUE overrides what the space says, such as `search.trials=24`. Everything is kept in
+    DIR/<name>: the resolved space, the journal, checkpoints. Stopped with Ctrl-C it can be resumed.
+    """
+
+    def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
+        import spaces
+        from search import launch
+        from spaces import catalogue
+
+        for file in plugins:
+            catalogue.plug(file)
+        loaded = spaces.load(space, overrides=overrides)
+        found(out.absolute() / loaded.name)
+        return launch.run(
+            loaded,
+            out=out,
+            executor=executor,
+            address=address,
+            max_concurrent=max_concurrent,
+            plugins=plugins,
+            resume=again,
+            tracking_uri=tracking_uri,
+            watch=watch,
+            say=say,
+        )
+
+    return _drive(start)
+
+
+@command(example="eca-search resume runs/digits --trials 48")
+@study_dir
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N", help="The study's new total of trials."
+)
+@executor
+@address
+@max_concurrent
+@tracking_uri
+def resume(
+    study_dir: Path,
+    trials: int | None,
+    executor: str | None,
+    address: str | None,
+    max_concurrent: int | None,
+    tracking_uri: str | None,
+) -> int:
+    """Go on with the study in STUDY_DIR from its journal.
+
+    What was running goes on from its last checkpoint; what was learnt is not asked again.
+    """
+
+    def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
+        from search import launch
+
+        found(study_dir.absolute())
+        return launch.resume(
+            study_dir,
+            trials=trials,
+            executor=executor,
+            address=address,
+            max_concurrent=max_concurrent,
+            tracking_uri=tracking_uri,
+            watch=watch,
+            say=say,
+        )
+
+    return _drive(start)
+
+
+def _drive(start: Callable[[Watch, Say, Callable[[Path], None]], Study]) -> int:
+    """Drive a study under signals and in sight; returns the exit code."""
+    from search import progress
+    from search.interrupts import Interrupts
+
+    folder: list[Path] = []
+    begun: list[Study] = []
+    color = click.get_current_context().color
+    with Interrupts() as interrupts:
+        try:
+            with progress.shown(color=color) as shown:
+
+                def watch(study: Study) -> None:
+                    begun[:] = [study]
+                    shown(study)
+                    interrupts.check()
+
+                def say(line: str) -> None:
+                    shown.say(line)
+                    interrupts.check()
+
+                study = start(watch, say, folder.append)
+        except KeyboardInterrupt:
+            _paused(folder, "stopped before the study began; nothing was written")
+            return interrupts.code
+        except OSError as error:
+            if not begun:
+                raise
+            warn(f"{error.filename or folder[-1]}: {error.strerror or error}")
+            _paused(folder, "")
+            return 75
+    from search import text
+
+    click.echo(text.summary(study))
+    return verdict(study)
+
+
+def _paused(folder: list[Path], otherwise: str) -> None:
+    from search import journal, text
+
+    if folder and journal.exists(folder[-1]):
+        warn(f"paused; go on with: eca-search resume {text.shown(folder[-1])}")
+    elif otherwise:
+        warn(otherwise)
+
+
+def verdict(study: Study) -> int:
+    """The exit code of a study that is over: 1 without a result, 4 with too many failures."""
+    outcomes = study.outcomes()
+    if not outcomes["finished"]:
+        return 1
+    allowed = study.space.search.failures.max
+    return 4 if outcomes["failed"] / sum(outcomes.values()) > allowed else 0

@@ -1,0 +1,251 @@
+"""Whether this machine is fit for a search: each finding with its remedy.
+
+What may crash on import (torch, torchvision) is imported in a process of its own, so that the
+doctor survives what it looks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, Literal
+
+GIB = 2**30
+LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow")
+TORCHVISION = 15
+"""torchvision 0.(n + 15) is built for torch 2.n."""
+
+PROBE = """
+import json, torch
+devices = []
+if torch.cuda.is_available():
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        devices.append([about.name, about.total_memory])
+print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "devices": devices}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: `fail` where a search cannot run, `warn` where it may suffer."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.found}"
+
+
+def findings(out: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
+    """Everything that is looked at, one after the other; `out` is the folder of studies."""
+    yield _python()
+    yield from _versions()
+    yield from _torch()
+    yield _disk(out)
+    yield _store(out, tracking_uri)
+    yield _data()
+    yield _files()
+    yield _shared_memory()
+
+
+def _python() -> Finding:
+    """For the record: an older Python than the package allows does not come this far."""
+    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _versions() -> Iterator[Finding]:
+    """Versions of the libraries that shape results, against the ranges of this package."""
+    try:
+        ranges = requires("eca-search") or []
+    except PackageNotFoundError:
+        ranges = []
+        yield Finding("eca-search", "warn", "not installed", "pip install -e . in its folder")
+    for library in LIBRARIES:
+        yield version_of(library, ranges)
+
+
+def version_of(library: str, ranges: list[str]) -> Finding:
+    """The installed version of a library against the requirement for it among `ranges`."""
+    from packaging.requirements import Requirement
+
+    wanted = next((r for r in map(Requirement, ranges) if r.name == library), None)
+    remedy = f'pip install "{library}{wanted.specifier if wanted else ""}"'
+    try:
+        installed = version(library)
+    except PackageNotFoundError:
+        return Finding(library, "fail", "not installed", remedy)
+    if wanted is not None and not wanted.specifier.contains(installed, prereleases=True):
+        found = f"{installed}, not {wanted.specifier}"
+        return Finding(library, "fail", found, remedy)
+    return Finding(library, "ok", f"{installed}{f' ({wanted.specifier})' if wanted else ''}")
+
+
+def _torch() -> Iterator[Finding]:
+    """Whether torch and torchvision import and fit each other, and which GPUs torch sees."""
+    done = _python_says(PROBE)
+    if done.returncode:
+        yield Finding("torch imports", "fail", _last(done), "pip install --force-reinstall torch")
+        return
+    about = json.loads(done.stdout.splitlines()[-1])
+    yield pair(about["version"], _python_says("import torchvision"))
+    yield _gpus(about)
+
+
+def pair(torch: str, imported: subprocess.CompletedProcess[str]) -> Finding:
+    """Whether torchvision fits a torch of that version; `imported` is how its import went.
+
+    A torchvision built against CUDA does not import beside a torch built without, and pip installs
+    that pair: `operator torchvision::nms does not exist`.
+    """
+    public, _, build = torch.partition("+")
+    major, minor = public.split(".")[:2]
+    fitting = f"torchvision==0.{int(minor) + TORCHVISION}.*" if major == "2" else "torchvision"
+    index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+    remedy = f'pip install --force-reinstall "torch=={public}" "{fitting}"{index}'
+    if imported.returncode:
+        return Finding("torch and torchvision", "fail", _last(imported), remedy)
+    try:
+        installed = version("torchvision")
+    except PackageNotFoundError:
+        return Finding("torch and torchvision", "fail", "no torchvision", remedy)
+    found = f"{torch} and {installed}"
+    if major == "2" and installed.split(".")[:2] != ["0", str(int(minor) + TORCHVISION)]:
+        return Finding("torch and torchvision", "warn", f"{found} were not built together", remedy)
+    return Finding("torch and torchvision", "ok", f"{found} import together")
+
+
+def _gpus(about: dict[str, Any]) -> Finding:
+    if about["devices"]:
+        seen = ", ".join(f"{name} ({memory / GIB:.0f} GiB)" for name, memory in about["devices"])
+        return Finding("GPUs", "ok", f"{seen}; CUDA {about['cuda']}")
+    if shutil.which("nvidia-smi") is None:
+        return Finding("GPUs", "ok", "none here; training runs on the CPU")
+    remedy = "check CUDA_VISIBLE_DEVICES and the driver (nvidia-smi); install a torch with CUDA"
+    return Finding("GPUs", "warn", "there is nvidia-smi, but torch sees no GPU", remedy)
+
+
+def _disk(out: Path) -> Finding:
+    place = _existing(out.absolute())
+    free = shutil.disk_usage(place).free / GIB
+    found = f"{free:.1f} GiB free at {place}"
+    remedy = "make room, or give `run` another --out"
+    if not os.access(place, os.W_OK):
+        return Finding("disk", "fail", f"{place} is not writable", remedy)
+    if free < 0.5:
+        return Finding("disk", "fail", found, remedy)
+    return Finding("disk", "warn" if free < 5 else "ok", found, remedy if free < 5 else "")
+
+
+def _store(out: Path, tracking_uri: str | None) -> Finding:
+    """Whether the MLflow store can be reached and written, without MLflow's own long tries."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    remedy = "give --tracking-uri of another store, or unset MLFLOW_TRACKING_URI"
+    if uri.startswith(("http://", "https://")):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+                return Finding("MLflow store", "ok", f"{uri} answers")
+        except (OSError, ValueError) as error:
+            return Finding("MLflow store", "fail", f"{uri} does not answer ({error})", remedy)
+    if uri and "://" in uri and not uri.startswith("sqlite:///"):
+        scheme = uri.partition("://")[0]
+        if scheme == "file":
+            found = "a folder (file://) is not taken by this MLflow any more"
+            return Finding("MLflow store", "fail", found, remedy)
+        return Finding("MLflow store", "ok", f"a {scheme} store; not looked at")
+    file = Path(uri.removeprefix("sqlite:///")) if uri else out.absolute() / "mlflow.db"
+    return sqlite_store(file, remedy)
+
+
+def sqlite_store(file: Path, remedy: str) -> Finding:
+    """Whether a SQLite file is there, whole and MLflow's, or can be made."""
+    if not file.exists():
+        place = _existing(file.parent)
+        state: Literal["ok", "fail"] = "ok" if os.access(place, os.W_OK) else "fail"
+        found = f"{file} is made at the first run" if state == "ok" else f"{place} is not writable"
+        return Finding("MLflow store", state, found, remedy if state == "fail" else "")
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=2)
+        try:
+            whole = connection.execute("PRAGMA quick_check").fetchone()[0]
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding("MLflow store", "fail", f"{file}: {error}", remedy)
+    if whole != "ok":
+        return Finding("MLflow store", "fail", f"{file} is damaged: {whole}", remedy)
+    if tables and "alembic_version" not in tables:
+        return Finding("MLflow store", "fail", f"{file} is another program's", remedy)
+    return Finding("MLflow store", "ok", f"{file} is writable")
+
+
+def _data() -> Finding:
+    """Which datasets lie where they are looked for; nothing is downloaded."""
+    from spaces import catalogue
+    from spaces.config import Dataset
+    from trainers import variants
+    from trainers.datasets import folders
+
+    found, absent = [], []
+    for name in catalogue.names("dataset"):
+        if name in ("digits", "image_folder"):  # comes with scikit-learn; has a root of its own
+            continue
+        system = getattr(variants.module("dataset", name), "DEBIAN", ())
+        places = folders(Dataset(name=name), *([system] if isinstance(system, str) else system))
+        here = next((place for place in places if place.is_dir()), None)
+        found += [f"{name} in {here}"] if here else []
+        absent += [] if here else [name]
+    words = ["digits", *found]
+    if not absent:
+        return Finding("data", "ok", ", ".join(words))
+    remedy = "set ECA_SEARCH_DATA to the folder of <dataset>/, or let the first run fetch it"
+    return Finding("data", "warn", f"{', '.join(words)}; not here: {', '.join(absent)}", remedy)
+
+
+def _files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= 4096:
+        return Finding("open files", "ok", "unlimited" if soft < 0 else f"{soft:,} allowed")
+    return Finding("open files", "warn", f"{soft:,} allowed; Ray wants more", "ulimit -n 65536")
+
+
+def _shared_memory() -> Finding:
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        return Finding("/dev/shm", "ok", "not on this system")
+    size = shutil.disk_usage(place).free / GIB
+    if size >= 1:
+        return Finding("/dev/shm", "ok", f"{size:.1f} GiB free")
+    remedy = "in a container: docker run --shm-size=4g; Ray and data loaders share memory there"
+    return Finding("/dev/shm", "warn", f"{size:.2f} GiB free", remedy)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _python_says(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of what a process complained of."""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it ended with {done.returncode}"

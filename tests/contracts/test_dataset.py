@@ -1,0 +1,187 @@
+"""What every dataset promises, asked of each that is to be had here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from spaces.config import Config, Dataset
+from trainers import data, variants
+from trainers.batches import open_batches
+from trainers.datasets import DatasetError, Description, Files, Images
+
+# images of the train part and of the test part as their authors count them
+SIZES = {
+    "digits": (1441, 356),  # 1,797 less every fifth of each class
+    "fashion_mnist": (60_000, 10_000),
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "image_folder": (24, 6),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECA_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", params=sorted(SIZES))
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Every dataset with its data, skipped with the reason where they are not on this machine."""
+    name = request.param
+    if name == "image_folder":
+        root = tmp_path_factory.mktemp("photos")
+        for part, count in (("train", 8), ("val", 2)):
+            for label in range(3):
+                folder = root / part / f"class {label}"
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    colour = (80 * label, 10 * number, 99)
+                    Image.new("RGB", (40, 50), colour).save(folder / f"{number}.jpg")
+        return completed(Dataset(name=name, root=str(root), image_size=32))
+    component = completed(Dataset(name=name))
+    with pytest.MonkeyPatch.context() as patch:
+        # tests do not download
+        patch.setattr("trainers.originals.fetch", lambda *_: "the tests do not download")
+        try:
+            data.read(component)
+        except DatasetError as error:
+            if name == "fashion_mnist" and os.environ.get("CI") == "true":
+                pytest.fail(f"Debian's dataset-fashion-mnist is missing: {error}")
+            pytest.skip(str(error))
+    return component
+
+
+def completed(component: Dataset) -> Dataset:
+    """The component with the defaults of its own parameters, as in a Config."""
+    return config(component).dataset
+
+
+def config(component: Dataset) -> Config:
+    """A small network on a dataset."""
+    return Config.model_validate(
+        {
+            "name": "t",
+            "dataset": component.model_dump(),
+            "backbone": {"name": "resnet", "depth": 8, "width": 0.25},
+            "training": {
+                "epochs": 1,
+                "batch_size": 8,
+                "optimizer": {"name": "sgd", "lr": 0.1},
+                "augmentation": {"flip": True},
+            },
+        }
+    )
+
+
+def describe(component: Dataset) -> Description:
+    """What the dataset says of itself without reading."""
+    description: Description = variants.module("dataset", component.name).describe(component)
+    return description
+
+
+def test_every_dataset_is_asked() -> None:
+    """A new file in trainers/datasets must be added to the sizes above."""
+    assert sorted(variants.names("dataset")) == sorted(SIZES)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_images_are_as_described(dataset: Dataset, part: data.Part) -> None:
+    """As many images as published, uint8 in (N, H, W, C), every class present, labels int64."""
+    images = data.read(dataset, part)
+    description = describe(dataset)
+    assert len(images.labels) == SIZES[dataset.name][part == "test"]
+    assert images.labels.dtype == np.int64
+    assert np.unique(images.labels).tolist() == list(range(description.classes))
+    if isinstance(images, Images):
+        size = description.image_size
+        assert images.pixels.shape == (len(images.labels), size, size, description.channels)
+        assert images.pixels.dtype == np.uint8
+        assert images.pixels.max() == 255
+    else:
+        assert isinstance(images, Files)
+        assert all(path.is_file() for path in images.paths)
+
+
+def test_mean_and_deviation_are_the_datas(dataset: Dataset) -> None:
+    """The constants that normalise are those of the training images."""
+    images = data.read(dataset)
+    if isinstance(images, Files):
+        pytest.skip("images on disk are normalised by ImageNet's constants, as is the custom")
+    description = describe(dataset)
+    pixels = images.pixels / np.float32(255)
+    # published to three or four digits; CIFAR's deviations in circulation differ by 0.001, and
+    # CIFAR-10 encoded anew as JPEG by 0.002
+    assert pixels.mean((0, 1, 2)) == pytest.approx(description.mean, abs=0.003)
+    assert pixels.std((0, 1, 2)) == pytest.approx(description.std, abs=0.003)
+
+
+def test_the_parts_share_no_image(dataset: Dataset) -> None:
+    """No test image of a dataset in one file is a training image; other parts are other files."""
+    both = [data.read(dataset, part) for part in ("train", "test")]
+    if isinstance(both[0], Images) and isinstance(both[1], Images):
+        if dataset.name != "digits":
+            pytest.skip("the authors' own parts, kept in files of their own")
+        seen = [{image.tobytes() for image in images.pixels} for images in both]
+        assert not seen[0] & seen[1]
+    elif isinstance(both[0], Files) and isinstance(both[1], Files):
+        assert not set(both[0].paths) & set(both[1].paths)
+
+
+def test_the_digest_is_stable(dataset: Dataset) -> None:
+    """Asked twice, in one process and afresh, it is the same; the test part has another."""
+    first = data.digest(dataset)
+    data._read.cache_clear()
+    assert data.digest(dataset) == first
+    assert data.digest(dataset, "test") != first
+
+
+def test_validation_is_cut_stratified_and_disjoint(dataset: Dataset) -> None:
+    """A tenth of every class, the same on each call, and another tenth by another seed."""
+    labels = data.read(dataset).labels
+    training, validation = data.split(labels, val=0.25, seed=0)
+    assert np.array_equal(validation, data.split(labels, val=0.25, seed=0)[1])
+    assert not np.array_equal(validation, data.split(labels, val=0.25, seed=1)[1])
+    assert np.array_equal(np.sort(np.concatenate([training, validation])), np.arange(len(labels)))
+    share = np.bincount(labels[validation]) - 0.25 * np.bincount(labels)
+    assert np.abs(share).max() <= 1
+
+
+def test_batches_fit_the_network(dataset: Dataset) -> None:
+    """Normalised float32 images in channels_last of the described shape, and every image once."""
+    small = completed(dataset.model_copy(update={"subset": 20 if dataset.root else 100}))
+    training, validation = open_batches(config(small), torch.device("cpu"))
+    description = describe(small)
+    size = description.image_size
+    images, labels = next(training.shuffled(0, 1))
+    assert images.shape == (8, description.channels, size, size)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    for batches in (training, validation):
+        assert sum(len(labels) for _, labels in batches.ordered()) == batches.count
+
+
+def test_another_image_size_is_given(dataset: Dataset) -> None:
+    """image_size changes the description and the images alike."""
+    changed = {"image_size": 20, "subset": 20 if dataset.root else 100}
+    small = completed(dataset.model_copy(update=changed))
+    assert describe(small).image_size == 20
+    _, validation = open_batches(config(small), torch.device("cpu"))
+    images, _ = next(validation.ordered())
+    assert images.shape[2:] == (20, 20)
+
+
+def test_what_is_missing_is_a_short_error(dataset: Dataset, tmp_path: Path) -> None:
+    """A root without data: at most six lines that begin with the key."""
+    with pytest.raises(DatasetError) as raised:
+        data.read(dataset.model_copy(update={"root": str(tmp_path)}))
+    lines = str(raised.value).splitlines()
+    assert lines[0].startswith("dataset.root: ")
+    assert len(lines) <= 6
