@@ -73,9 +73,18 @@ class Interrupts:
                 os._exit(CODES[signal.Signals(signum)])
             return
         self.signum, self._since = signum, now
+        _say(b"stopping in order; the same again stops at once\n")
         self._due = _deciding(frame)
         if not self._due:
             raise KeyboardInterrupt
+
+
+def _say(line: bytes) -> None:
+    """To stderr past Python's own buffers, which a signal may have come in the middle of."""
+    try:
+        os.write(2, line)
+    except OSError:
+        pass  # nobody reads it
 
 
 def _deciding(frame: FrameType | None) -> bool:

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 Points: TypeAlias = NDArray[np.float64]
 
+FINEST = 1e-12
+"""A tolerance below this is none: doubles do not tell such costs apart."""
+
 
 def band(cost: float, tolerance: float) -> float:
     """The band a cost lies in: `round(ln cost / ln(1 + tolerance))`, a whole number.
 
-    Equal bands are equal costs. With `tolerance` 0 there are no bands and the cost stands for
-    itself. A cost of 0 lies below all bands; one below 0 raises ValueError, and so does NaN.
+    Equal bands are equal costs. Below `FINEST` there are no bands and the cost stands for itself. A cost of 0 lies below all bands; one below 0 raises ValueError, and so does NaN.
     """
-    if tolerance == 0:
+    if tolerance < FINEST:
         return cost
     if not cost >= 0:
         raise ValueError(f"only a cost of 0 or more lies in a band (got {cost})")
@@ -181,7 +183,7 @@ def _gain(
         return (reference[name] if name in reference else -math.log(chance)) - value
     if name not in reference:
         raise ValueError(f"the hypervolume needs a reference for {name!r}")
-    if goal.tolerance == 0:
+    if goal.tolerance < FINEST:
         return math.log(reference[name] / value)
     bands = band(reference[name], goal.tolerance) - band(value, goal.tolerance)
     return bands * math.log1p(goal.tolerance)

@@ -88,6 +88,13 @@ def losses(study: Study) -> Iterator[str]:
         yield f"{outcome} {count}: {'... ' if count > 2 else ''}{reasons}"
 
 
+def over(study: Study) -> Iterator[str]:
+    """Why the study is over, where the number of its trials does not say it."""
+    ended = study.history.ended
+    if ended and not tally(study).startswith(ended):
+        yield ended
+
+
 def front(study: Study) -> str:
     """The front as a table, cheapest network first."""
     heading = ["trial", *study.objectives, "n", "kernels", "network"]
@@ -118,8 +125,8 @@ def worth(study: Study) -> str:
 def summary(study: Study) -> str:
     """What a study came to: outcomes with reasons, the front, and where everything is."""
     folder = shown(study.folder)
-    over = f" ({study.history.ended})" if study.history.ended else ""
-    lines = [f"{study.name}: {tally(study)}{over}", *(f"  {line}" for line in losses(study)), ""]
+    lines = [f"{study.name}: {tally(study)}", *(f"  {line}" for line in losses(study))]
+    lines += [*(f"  over: {line}" for line in over(study)), ""]
     if study.pareto():
         lines += [f"Pareto front: {worth(study)}", front(study), MACS, ""]
     lines += [f"study    {folder}", f"look     eca-search ui {folder}"]

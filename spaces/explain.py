@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from spaces.errors import VariantError, listed, nearest, shown
 
 Path = tuple[str | int, ...]
+UNKNOWN = "unknown key"
 
 WANTED = {
     "int_type": "a whole number",
@@ -58,11 +59,10 @@ def _path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
     path: list[str | int] = []
     here: Any = data
     for place, part in enumerate(loc):
-        if (isinstance(here, Mapping) and part in here) or (
-            isinstance(here, list | tuple) and isinstance(part, int) and part < len(here)
-        ):
+        inside = dict(enumerate(here)) if isinstance(here, list | tuple) else here
+        if isinstance(inside, Mapping) and part in inside:
             path.append(part)
-            here = here[part]
+            here = inside[part]
         elif missing and place == len(loc) - 1:
             path.append(part)
     return tuple(path)
@@ -78,7 +78,7 @@ def _message(path: Path, several: list[dict[str, Any]], keys: list[str]) -> str:
     if types == {"missing"}:
         return "required key is missing"
     if types == {"extra_forbidden"}:
-        return f"unknown key{nearest(path[-1], keys)} (allowed: {listed(keys)})"
+        return f"{UNKNOWN}{nearest(path[-1], keys)} (allowed: {listed(keys)})"
     if types & {"union_tag_invalid", "union_tag_not_found"}:
         return _tag(several[0], got)
     allowed = list(dict.fromkeys(_wanted(details) for details in several))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -136,6 +136,19 @@ class Parameter:
     def _range(self) -> str:
         step = "" if self.step in (None, 1) else f" in steps of {self.step}"
         return f"{self.low} to {self.high}{step}"
+
+
+def every(
+    parameters: Sequence[Parameter], values: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """All settings of parameters that are finite, each a dict of values, in document order."""
+    values = values or {}
+    for place, parameter in enumerate(parameters):
+        if parameter.active(values):
+            for value in parameter.values():
+                yield from every(parameters[place + 1 :], {**values, parameter.name: value})
+            return
+    yield values
 
 
 def _exact(number: float) -> Fraction:

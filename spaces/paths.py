@@ -36,9 +36,9 @@ def locate(source: str | Path) -> Path:
 
 
 def absolute(tree: Node, folder: Path) -> Node:
-    """The tree with absolute paths: those of the file from ``folder``, those of overrides from here.
+    """The tree with absolute paths: the file's from ``folder``, those of overrides from here.
 
-    ``~`` is expanded; URIs stay as they are, except that SQLite's hold paths too.
+    ``~`` is expanded; URIs stay as they are, except SQLite's, which hold paths too.
     """
     for steps in PATHS:
         tree = _absolute(tree, steps, folder.resolve())

@@ -11,22 +11,25 @@ from spaces import explain
 from spaces.config import Config
 from spaces.errors import Place, Problem
 from spaces.holes import dotted, filled
-from spaces.parameters import Parameter
+from spaces.parameters import Parameter, every
 from spaces.reader import Node
 
 ENOUGH = 50
+FEW = 256
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def configs(
-    tree: Node, parameters: Sequence[Parameter], problems: list[Problem]
+    tree: Node, parameters: Sequence[Parameter], problems: list[Problem], size: int | None
 ) -> Iterator[Config]:
-    """The config at every hole's default, then with one hole after the other at each of its ends.
+    """The config of every setting where there are few.
 
-    What is wrong with one is added to ``problems``, once each; enough is enough after fifty.
+    Where there are many: at every hole's default, then with one hole after the other at each of
+    its ends. What is wrong with a config is added to ``problems``, once each, until it is enough.
     """
     seen: set[Problem] = set()
-    for values in _points(parameters):
+    few = size is not None and size <= FEW
+    for values in every(parameters) if few else _points(parameters):
         config, found = configured(filled(tree, values))
         problems += [problem for problem in found if problem not in seen]
         seen.update(found)
@@ -65,13 +68,17 @@ def validated(
         return model.model_validate(plain), []
     except ValidationError as error:
         return None, [
-            Problem(place(tree, path), _key(above, path), message)
+            Problem(
+                place(tree, path, of_key=message.startswith(explain.UNKNOWN)),
+                _key(above, path),
+                message,
+            )
             for path, message in explain.problems(error, plain, model)
         ]
 
 
-def place(tree: Node, path: explain.Path) -> Place:
-    """Where the document says what lies at ``path``, or says nothing of it: the nearest above."""
+def place(tree: Node, path: explain.Path, *, of_key: bool = False) -> Place:
+    """Where the document has the value (or its key) at ``path``, else what is nearest above."""
     node = tree
     for step in path:
         if isinstance(node.value, dict) and step in node.value:
@@ -80,7 +87,7 @@ def place(tree: Node, path: explain.Path) -> Place:
             node = node.value[step]
         else:
             break
-    return node.place
+    return node.key if of_key and node.key else node.place
 
 
 def _key(above: str, path: explain.Path) -> str:

@@ -15,7 +15,7 @@ from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
 from spaces.find import find
 from spaces.overrides import applied
-from spaces.parameters import Parameter
+from spaces.parameters import Parameter, every
 from spaces.paths import READY, absolute, locate
 from spaces.probe import configs, configured, validated
 from spaces.reader import Node, located, read
@@ -102,17 +102,7 @@ class Space:
             free = [p.name for p in self.parameters if p.count() is None]
             said = f"settings cannot be listed: a float without step (got {listed(free)})"
             raise SpaceError([Problem(None, free[0], said)])
-        return self._settings(0, {})
-
-    def _settings(self, place: int, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        while place < len(self.parameters) and not self.parameters[place].active(values):
-            place += 1
-        if place == len(self.parameters):
-            yield values
-            return
-        parameter = self.parameters[place]
-        for value in parameter.values():
-            yield from self._settings(place + 1, {**values, parameter.name: value})
+        return every(self.parameters)
 
     def baselines(self) -> list[dict[str, Any]]:
         """The values of ``search.baselines``; a hole that one leaves open takes its default."""
@@ -144,7 +134,10 @@ def load(source: str | Path, *, overrides: Sequence[str] = ()) -> Space:
         raise SpaceError(_ordered([*problems, *wrong]))
     assert search is not None
     parameters = tuple(holes.parameters(tree))
-    epochs = max((c.training.epochs for c in configs(tree, parameters, problems)), default=0)
+    epochs = max(
+        (c.training.epochs for c in configs(tree, parameters, problems, holes.size(tree))),
+        default=0,
+    )
     problems += _across(search, written, parameters, epochs)
     if not problems and search.baselines:
         _baselines(tree, parameters, written.value["baselines"].value, problems)

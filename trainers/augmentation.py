@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 from trainers.seeds import stream
 
@@ -63,7 +63,7 @@ def crop_and_flip(images: Tensor, draws: Draws, padding: int, *, flip: bool) -> 
     count, height, width, channels = images.shape
     device = images.device
     if padding:
-        images = F.pad(images, (0, 0, padding, padding, padding, padding))
+        images = pad(images, (0, 0, padding, padding, padding, padding))
     rows = torch.arange(height, device=device) + draws.top[:, None]  # (N, H)
     columns = torch.arange(width, device=device).expand(count, width)
     if flip:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from spaces.config import Augmentation, Config
 from trainers import augmentation as augment
@@ -222,9 +222,7 @@ def resize(pixels: Tensor, size: int) -> Tensor:
     if pixels.shape[1] == pixels.shape[2] == size:
         return pixels
     parts = [
-        F.interpolate(
-            part.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True
-        )
+        interpolate(part.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True)
         .round_()
         .clamp_(0, 255)
         .to(torch.uint8)

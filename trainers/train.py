@@ -30,7 +30,7 @@ Metrics = dict[str, float]
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Diverged(RuntimeError):  # noqa: N818 - the outcome's word
+class Diverged(RuntimeError):
     """Loss or weights are no longer finite.
 
     `epoch` is the epoch in which that was seen, `last` the metrics of the epoch before it, None

@@ -20,28 +20,23 @@ from trainers.seeds import derive, stream
 def initialise(net: nn.Module, seed: int, *, keep: Iterable[nn.Module] = ()) -> None:
     """Draw the weights of every convolution and linear layer of `net` outside the modules `keep`.
 
-    Convolutions: normal of variance 2 / fan-out (He et al. 2015, and torchvision's networks), bias
-    zero. Linear: PyTorch's default, U(-1/sqrt(inputs), 1/sqrt(inputs)), weight and bias. Norms
-    stay at 1 and 0.
+    Convolutions: normal of variance 2 / fan-out (He et al. 2015, and torchvision's networks).
+    Linear: PyTorch's default, U(-1/sqrt(inputs), 1/sqrt(inputs)). Biases are zero: PyTorch's would
+    depend on the number of inputs, which their shape does not show. Norms stay at 1 and 0.
     """
     kept = {id(module) for root in keep for module in root.modules()}
     for name, module in net.named_modules():
-        if id(module) in kept:
+        if id(module) in kept or not isinstance(module, nn.Conv2d | nn.Linear):
             continue
+        draw = stream(seed, "weights", f"{name}.weight")
         if isinstance(module, nn.Conv2d):
             std = math.sqrt(2 / (module.out_channels * math.prod(module.kernel_size)))
-            module.weight.normal_(0, std, generator=stream(seed, "weights", f"{name}.weight"))
-            if module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, nn.Linear):
+            module.weight.normal_(0, std, generator=draw)
+        else:
             bound = 1 / math.sqrt(module.in_features)
-            module.weight.uniform_(
-                -bound, bound, generator=stream(seed, "weights", f"{name}.weight")
-            )
-            if module.bias is not None:
-                module.bias.uniform_(
-                    -bound, bound, generator=stream(seed, "weights", f"{name}.bias")
-                )
+            module.weight.uniform_(-bound, bound, generator=draw)
+        if module.bias is not None:
+            module.bias.zero_()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,11 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]...")
 def emit(**data: Any) -> None:
     """Print data in the JSON envelope."""
     click.echo(json.dumps({"version": VERSION, **data}, indent=2, allow_nan=False))
+
+
+def whole(costs: Mapping[str, float]) -> dict[str, float]:
+    """Costs for JSON: a count without a decimal point."""
+    return {name: int(cost) if cost == int(cost) else cost for name, cost in costs.items()}
 
 
 def warn(text: str) -> None:

@@ -92,7 +92,7 @@ def validate(
             parameters=[_described(parameter) for parameter in loaded.parameters],
             settings=survey.settings,
             networks=survey.networks,
-            costs={name: list(ends) for name, ends in survey.costs.items()},
+            costs={name: list(map(int, ends)) for name, ends in survey.costs.items()},
             within_limits=survey.within,
             notes=notes,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import as_json, command, emit, study_dir, warn
+from search.commands import as_json, command, emit, study_dir, warn, whole
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -48,8 +48,8 @@ def status(study_dir: Path, as_json: bool) -> None:
         )
         return
     click.echo(f"{study.name}: {_colored(state)}, {text.tally(study)}")
-    if study.history.ended:
-        click.echo(f"  over     {study.history.ended}")
+    for line in text.over(study):
+        click.echo(f"  over     {line}")
     if best is not None:
         click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
         click.echo(f"  front    {text.worth(study)}")
@@ -131,7 +131,7 @@ def _front(study: Study) -> dict[str, Any]:
         "study": study.name,
         "objectives": {name: objective.goal for name, objective in study.objectives.items()},
         "hypervolume": study.hypervolume(),
-        "reference": study.reference,
+        "reference": whole(study.reference),
         "trials": study.outcomes(),
         "counts": study.counts(),
         "front": [
@@ -153,7 +153,8 @@ def _front(study: Study) -> dict[str, Any]:
 def _values(study: Study, trial: Trial) -> dict[str, float]:
     from search.pareto import measured
 
-    return {name: measured(trial)[name] for name in study.objectives}
+    known = {**measured(trial), **whole(trial.costs)}
+    return {name: known[name] for name in study.objectives}
 
 
 def _state(study: Study) -> str:

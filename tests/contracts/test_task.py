@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
+
 from trainers import variants
 
 
@@ -69,5 +70,5 @@ def test_half_precision_outputs_are_judged_in_full() -> None:
     """bf16 logits give the loss of their float32 values."""
     task = variants.load("task", "classification")(3, 0.0)
     outputs, labels = torch.randn(4, 3).bfloat16(), torch.tensor([0, 1, 2, 0])
-    expected = F.cross_entropy(outputs.float(), labels)
+    expected = cross_entropy(outputs.float(), labels)
     assert torch.equal(task.loss(outputs, labels), expected)

@@ -91,7 +91,7 @@ def config(backbone: dict[str, Any], attention: dict[str, Any], dataset: str) ->
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), backbone=sized(), dataset=st.sampled_from(["digits", "cifar10"]))
 def test_eca_adds_its_kernels(data, backbone, dataset):
     """ECA adds sum(k) params and sum(k * C) MACs over the sites where it stands, nothing else."""
@@ -110,7 +110,7 @@ def test_eca_adds_its_kernels(data, backbone, dataset):
     assert after.macs - before.macs == sum(k * channels[name] for name, k in kernels.items())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data(), backbone=sized(), dataset=st.sampled_from(["digits", "cifar10"]))
 def test_measure_is_what_torch_counts(data, backbone, dataset):
     """The measured cost is numel and FlopCounterMode / 2 of the network that is built, exactly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import moocore
@@ -77,7 +78,7 @@ def test_hypervolume_never_falls_when_a_point_joins(rows: np.ndarray) -> None:
     reference = np.full(rows.shape[1], 4.0)
     volumes = [pareto.hypervolume(rows[:count], reference) for count in range(len(rows) + 1)]
     slack = 1e-12 * max(volumes)  # rounding of the sum
-    assert all(after >= before - slack for before, after in zip(volumes, volumes[1:], strict=False))
+    assert all(after >= before - slack for before, after in itertools.pairwise(volumes))
 
 
 @given(st.floats(1e-3, 1e12), st.floats(1e-3, 0.5))

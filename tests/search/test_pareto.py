@@ -20,7 +20,12 @@ REFERENCE = {"params": 1000.0, "macs": 8000.0}
 
 
 def trial(
-    number: int, accuracy: float, params: float, macs: float = 1e3, identity: str = "", **more: object
+    number: int,
+    accuracy: float,
+    params: float,
+    macs: float = 1e3,
+    identity: str = "",
+    **more: object,
 ) -> Trial:
     facts: dict[str, object] = {
         "outcome": "finished",

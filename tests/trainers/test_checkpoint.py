@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from trainers import checkpoint
 
 STATE = {"weights": torch.arange(1000.0), "epoch": 3, "history": [{"val_accuracy": 0.5}]}

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import trainers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+import trainers
 from spaces.config import Config, Dataset
 from trainers import data
 from trainers.batches import open_batches
@@ -174,7 +175,13 @@ def test_zips_are_not_extracted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.jpg", "/train/cat/0.jpg", "train/../../cat/0.jpg", "train/cat/0.py", "test/cat/0.jpg"],
+    [
+        "../evil.jpg",
+        "/train/cat/0.jpg",
+        "train/../../cat/0.jpg",
+        "train/cat/0.py",
+        "test/cat/0.jpg",
+    ],
 )
 def test_a_zip_with_a_strange_member_is_refused(tmp_path: Path, name: str) -> None:
     """Members outside train/<class>/ are named and nothing is read from them."""
@@ -345,7 +352,9 @@ def test_digest_ignores_place_split_and_subset(tmp_path: Path) -> None:
 def test_the_order_of_places(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The YAML's root alone, else $ECA_SEARCH_DATA, else the cache folder."""
     roots = {}
-    for number, root in enumerate((tmp_path / "yaml", tmp_path / "env" / "cifar10", cache / "cifar10")):
+    for number, root in enumerate(
+        (tmp_path / "yaml", tmp_path / "env" / "cifar10", cache / "cifar10")
+    ):
         roots[number] = class_folders(root, per_class=2 + number)
     counts = [len(data.read(cifar10(roots[0])).labels), len(data.read(cifar10()).labels)]
     monkeypatch.setenv("ECA_SEARCH_DATA", str(tmp_path / "env"))
@@ -444,13 +453,18 @@ def test_damaged_pickles_are_never_opened(
 
 def idx(array: np.ndarray) -> bytes:
     """An IDX file of bytes."""
-    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+    return (
+        b"\0\0\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}i", *array.shape)
+        + array.tobytes()
+    )
 
 
 def test_training_never_needs_the_test_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every test file deleted, all datasets still train; asked for, the test part is missed."""
+    """With every test file deleted all datasets still train; asking for the part is an error."""
     jpegs = class_folders(tmp_path / "jpegs", parts=("train", "test"))
     zipped = zips(tmp_path / "zips", jpegs)
     shutil.rmtree(jpegs / "test")

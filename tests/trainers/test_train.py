@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 import trainers
 from spaces.config import Config
-from torch import nn
 from trainers import checkpoint
 from trainers.batches import open_batches
 from trainers.train import Run, history
@@ -257,10 +258,9 @@ def test_a_batch_larger_than_the_set_is_refused() -> None:
 def test_divergence_stops_the_run_with_its_last_metrics() -> None:
     """A learning rate beyond all reason is noticed within the epoch, the last figures kept."""
     config = tiny(optimizer={"name": "sgd", "lr": 100.0}, schedule={"name": "constant"}, epochs=40)
-    seen = []
+    seen: list[dict[str, float]] = []
     with pytest.raises(trainers.Diverged) as stopped:
-        for epoch in trainers.train(config, seed=0):
-            seen.append(epoch)
+        seen.extend(trainers.train(config, seed=0))
     assert stopped.value.epoch == len(seen) + 1
     assert stopped.value.last == (seen[-1] if seen else None)
     assert all(math.isfinite(value) for epoch in seen for value in epoch.values())
@@ -386,10 +386,7 @@ def test_chance_is_one_class_in_all() -> None:
 def test_attention_arms_see_the_same_first_batch() -> None:
     """Order, augmentation and split do not depend on the network that is trained."""
     arms = [tiny(attention={"name": name}) for name in ("none", "eca", "se")]
-    batches = [
-        next(open_batches(arm, torch.device("cpu"))[0].shuffled(4, 2))
-        for arm in arms
-    ]
+    batches = [next(open_batches(arm, torch.device("cpu"))[0].shuffled(4, 2)) for arm in arms]
     for images, labels in batches[1:]:
         assert torch.equal(images, batches[0][0])
         assert torch.equal(labels, batches[0][1])

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from spaces.config import Training
 from torch import nn
 from torch.optim import lr_scheduler
+
+from spaces.config import Training
 from trainers.optim import optimizer, schedule
 
 EPOCHS, STEPS = 7, 11

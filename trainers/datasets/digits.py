@@ -33,7 +33,7 @@ def find(dataset: Dataset, part: Part) -> list[Path]:
 def dataset(files: list[Path], part: Part) -> Images:
     """Real 8x8 digits (UCI Optical Recognition of Handwritten Digits, its test half).
 
-    Every fifth image of each class, in the file's order, is a test image: 356 of 1,797, fixed for
+    Every fifth image of each class, in the file's order, is a test image: 355 of 1,797, fixed for
     ever and the same share of every class. The grey levels 0..16 become 0..255.
     """
     import numpy as np

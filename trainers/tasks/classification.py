@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 class Classification:
@@ -18,11 +18,11 @@ class Classification:
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy in nats against smoothed labels, in float32 whatever the precision."""
-        return F.cross_entropy(outputs.float(), labels, label_smoothing=self.label_smoothing)
+        return cross_entropy(outputs.float(), labels, label_smoothing=self.label_smoothing)
 
     def tally(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Summed cross-entropy (labels as they are), hits and images, (3,) float64."""
-        loss = F.cross_entropy(outputs.float(), labels, reduction="sum")
+        loss = cross_entropy(outputs.float(), labels, reduction="sum")
         hits = (outputs.argmax(1) == labels).sum()
         return torch.stack([loss, hits, torch.full_like(hits, len(labels))]).double()
 
