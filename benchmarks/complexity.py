@@ -3,10 +3,11 @@
     python benchmarks/complexity.py [--repeats 5]
 
 ECA-ResNet-50 at 224 and ECA-ResNet-20 at 32 pixels. *Cold* is the first measurement of a fresh
-process that has imported torch and the tool; *fresh* the first of a network in a process that has
-measured others; *warm* a network that was measured before. Each figure is the median over
-`--repeats` processes, in milliseconds. Counts stand beside those of the other tools and beside the
-figures timm publishes. Written to benchmarks/results/complexity-<date>.json.
+process that has imported torch and the tool, *cpu* the processor time of it, which other work on
+the machine does not stretch; *fresh* the first of a network in a process that has measured others;
+*warm* a network that was measured before. Each figure is the median over `--repeats` processes, in
+milliseconds. Counts stand beside those of the other tools and beside the figures timm publishes.
+Written to benchmarks/results/complexity-<date>.json.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import statistics
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,21 +91,23 @@ def once(tool: str, network: str) -> dict[str, float]:
     """Cold, fresh and warm in this process, and what was counted."""
     import torch
 
-    import trainers.complexity
-
+    import_module("trainers.complexity")
     torch.set_num_threads(1)
     measure = dict(zip(TOOLS, (measure_ours, measure_torch, measure_ptflops), strict=True))[tool]
     if tool == TOOLS[2]:
-        import ptflops  # noqa: F401
+        import_module("ptflops")
     _, depth, size = NETWORKS[network]
-    seconds = []
+    seconds: list[float] = []
+    cpu: list[float] = []
     point, other = config(depth, size), config(depth, size, width=0.5)
     for each in (point, other, *[point] * 20):
-        begin = perf_counter()
+        begin, busy = perf_counter(), process_time()
         counts = measure(each)
         seconds.append(1e3 * (perf_counter() - begin))
+        cpu.append(1e3 * (process_time() - busy))
     return {
         "cold": seconds[0],
+        "cold cpu": cpu[0],
         "fresh": seconds[1],
         "warm": statistics.median(seconds[2:]),
         "params": counts[0],
@@ -121,7 +125,9 @@ def main() -> None:
         return
 
     rows: dict[str, dict[str, dict[str, float]]] = {}
-    header = f"{'':14}{'':30}{'cold':>9}{'fresh':>9}{'warm':>9}   {'params':>12}{'MACs':>16}"
+    header = (
+        f"{'':14}{'':30}{'cold':>9}{'(cpu)':>9}{'fresh':>9}{'warm':>9}   {'params':>12}{'MACs':>16}"
+    )
     print(header)
     for network in NETWORKS:
         rows[network] = {}
@@ -137,10 +143,9 @@ def main() -> None:
             row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
             row["cold max"] = max(run["cold"] for run in runs)
             rows[network][tool] = row
-            print(
-                f"{network:14}{tool:30}{row['cold']:9.1f}{row['fresh']:9.1f}{row['warm']:9.3f}   "
-                f"{int(row['params']):12,}{int(row['macs']):16,}"
-            )
+            times = f"{row['cold']:9.1f}{row['cold cpu']:9.1f}{row['fresh']:9.1f}{row['warm']:9.3f}"
+            counts = f"{int(row['params']):12,}{int(row['macs']):16,}"
+            print(f"{network:14}{tool:30}{times}   {counts}")
 
     dense = 2048 * (1000 - 10) + 1000 - 10  # what 1000 classes have more than 10
     ours = int(rows["resnet50@224"]["ours"]["params"]) + dense

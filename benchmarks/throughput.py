@@ -8,9 +8,9 @@ ours    `trainers.train`: uint8 tensor in memory, batched augmentation, metrics,
 usual   DataLoader and torchvision transforms on PIL images, `loss.item()` at every step
 bare    forward, backward and step over normalised float32 tensors in memory, no augmentation
 
-The three alternate, `--repeats` times after one warm-up each. Wall time is that of the training part
-of an epoch. The ratios of process CPU time, which other work on the machine disturbs less, count
-the validation of one batch of 128 images against us. The images are CIFAR-10's where
+The three alternate, `--repeats` times after one warm-up each. Wall time is that of the training
+part of an epoch. The ratios of process CPU time, which other work on the machine disturbs less,
+count the validation of one batch of 128 images against us. The images are CIFAR-10's where
 $ECA_SEARCH_DATA has them, random ones of that shape otherwise. Written to
 benchmarks/results/throughput-<date>.json.
 """
@@ -39,7 +39,7 @@ from torch.nn.functional import cross_entropy
 
 import trainers
 from spaces.config import Config
-from trainers import data
+from trainers import batches, data
 from trainers.datasets import DatasetError, Images
 
 BATCH = 128
@@ -173,7 +173,7 @@ def main() -> None:
         images, source = data.read(point.dataset), "CIFAR-10"
     except DatasetError:
         images, source = random_images(), "random images of CIFAR-10's shape"
-        trainers.batches.read = lambda *_: images
+        batches.read = lambda *_: images
     assert isinstance(images, Images)
     index, _ = data.split(images.labels, val=point.dataset.val, seed=0, subset=point.dataset.subset)
 

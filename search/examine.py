@@ -10,7 +10,7 @@ from typing import Any
 import trainers
 from search.trial import Candidate
 from spaces import Config, Space
-from spaces.holes import Parameter
+from spaces.parameters import Parameter
 from trainers.data import digest
 
 Values = dict[str, Any]

@@ -11,84 +11,102 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
+from search import worker
 from search.study import Study
 from search.trial import Assignment, Ending
-from search.worker import Workplace, attempt, here
+from search.worker import Workplace
+from spaces.settings import Timeouts
 
-
-class _Alarm(BaseException):
-    """Thrown into a trial that is over its time; no `except Exception` of a trial's swallows it."""
+Watch = Callable[[Study], None]
+Attempt = Callable[[Assignment, Workplace], Iterator[dict[str, float] | Ending]]
 
 
 def drive(
-    study: Study, workplace: Workplace, *, watch: Callable[[Study], None] = lambda study: None
+    study: Study,
+    workplace: Workplace,
+    *,
+    watch: Watch = lambda study: None,
+    attempt: Attempt = worker.attempt,
 ) -> None:
     """Run the study's attempts here until it is done; `watch` is called after every commit."""
     while (assignment := study.next()) is not None:
-        study.start(assignment, here())
+        study.start(assignment, worker.here())
         study.commit()
         watch(study)
-        ending = _run(study, assignment, workplace, watch)
+        ending = _carry(study, assignment, attempt(assignment, workplace), watch)
         study.end(assignment.trial, assignment.replicate, ending)
         study.commit()
         watch(study)
 
 
-def _run(
+def _carry(
     study: Study,
     assignment: Assignment,
-    workplace: Workplace,
-    watch: Callable[[Study], None],
+    messages: Iterator[dict[str, float] | Ending],
+    watch: Watch,
 ) -> Ending:
-    limits = study.space.search.timeouts
+    """Report every message of an attempt, until its ending or ours."""
     try:
-        with _alarm(limits.trial, limits.no_progress) as progress:
-            for message in attempt(assignment, workplace):
+        with _Alarm(study.space.search.timeouts) as alarm:
+            for message in messages:
                 if isinstance(message, Ending):
                     return message
-                progress()
+                alarm.wind()
                 ending = study.report(assignment.trial, assignment.replicate, message)
                 study.commit(now=False)
                 watch(study)
                 if ending is not None:
                     return ending
-    except _Alarm as over:
-        return Ending("timeout", str(over))
+    except _Late as late:
+        return Ending("timeout", str(late))
     return Ending("bad_report", "the attempt ended without a word")
 
 
-@contextmanager
-def _alarm(trial: float | None, no_progress: float | None) -> Iterator[Callable[[], None]]:
-    """Throw `_Alarm` when either time (seconds) is over; the yielded call winds it up again."""
-    limits = [limit for limit in (trial, no_progress) if limit is not None]
-    if not limits or threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    end = None if trial is None else time.monotonic() + trial
+class _Late(BaseException):
+    """Thrown into a trial that is over its time; no `except Exception` of a trial's swallows it."""
 
-    def left() -> tuple[float, str]:
-        total = None if end is None else max(end - time.monotonic(), 1e-3)
-        if total is not None and (no_progress is None or total <= no_progress):
-            return total, f"over {trial:g} s in all"
-        assert no_progress is not None
-        return no_progress, f"no epoch for {no_progress:g} s"
 
-    def ring(signum: int, frame: FrameType | None) -> None:
-        raise _Alarm(why[0])
+class _Alarm:
+    """Throws `_Late` into the main thread when a time (seconds) is over; elsewhere it is silent."""
 
-    why = [""]
+    def __init__(self, limits: Timeouts) -> None:
+        self._limits = limits
+        self._until = None if limits.trial is None else time.monotonic() + limits.trial
+        asked = limits.trial is not None or limits.no_progress is not None
+        self._armed = asked and threading.current_thread() is threading.main_thread()
+        self._why = ""
 
-    def wind() -> None:
-        seconds, why[0] = left()
+    def __enter__(self) -> _Alarm:
+        if self._armed:
+            self._before = signal.signal(signal.SIGALRM, self._ring)
+            self.wind()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+
+    def wind(self) -> None:
+        """Progress was made: what is left until the nearer of the two times."""
+        if not self._armed:
+            return
+        left: list[tuple[float, str]] = []
+        if self._until is not None:
+            total = max(self._until - time.monotonic(), 1e-3)
+            left.append((total, f"over {self._limits.trial:g} s in all"))
+        if self._limits.no_progress is not None:
+            quiet = self._limits.no_progress
+            left.append((quiet, f"no epoch for {quiet:g} s"))
+        seconds, self._why = min(left)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        wind()
-        yield wind
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    def _ring(self, signum: int, frame: FrameType | None) -> None:
+        raise _Late(self._why)

@@ -26,7 +26,9 @@ FINEST = 1e-12
 def band(cost: float, tolerance: float) -> float:
     """The band a cost lies in: `round(ln cost / ln(1 + tolerance))`, a whole number.
 
-    Equal bands are equal costs. Below `FINEST` there are no bands and the cost stands for itself. A cost of 0 lies below all bands; one below 0 raises ValueError, and so does NaN.
+    Equal bands are equal costs. With a tolerance of 0 (or below `FINEST`) there are no bands and
+    the cost stands for itself. A cost of 0 lies below all bands; one below 0 raises ValueError, and
+    so does NaN.
     """
     if tolerance < FINEST:
         return cost

@@ -67,7 +67,12 @@ class Cluster:
 
 
 class Attempt(tune.Trainable):  # type: ignore[misc]
-    """A reusable actor: one attempt after another, PyTorch imported once."""
+    """A reusable actor: one attempt after another, PyTorch imported once.
+
+    `attempt` is what it does with an assignment; a subclass may do something else with it.
+    """
+
+    attempt = staticmethod(attempt)
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first assignment."""
@@ -102,7 +107,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
-        self._messages = attempt(assignment, workplace)
+        self._messages = self.attempt(assignment, workplace)
 
 
 class _Desk:
@@ -240,6 +245,7 @@ def drive(
     gpu: float,
     slots: Callable[[], int],
     watch: Watch = lambda study: None,
+    trainable: type[Attempt] = Attempt,
 ) -> None:
     """Run the study on the Ray cluster this process is connected to, until it is done.
 
@@ -250,7 +256,7 @@ def drive(
     desk = _Desk(study, workplace, slots, watch)
     with tempfile.TemporaryDirectory(prefix="eca-search-") as scratch, environment(slots()):
         tuner = Tuner(
-            tune.with_resources(Attempt, {"cpu": cpu, "gpu": gpu}),
+            tune.with_resources(trainable, {"cpu": cpu, "gpu": gpu}),
             tune_config=TuneConfig(
                 search_alg=_Searcher(desk),
                 scheduler=_Scheduler(desk),

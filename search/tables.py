@@ -38,7 +38,8 @@ def front_csv(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> s
     """The front as CSV, in full precision; only a heading where no trial has finished."""
     rows = front_rows(trials, objectives)
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["trial", *objectives])
+    heading = list(rows[0]) if rows else ["trial", *objectives]
+    writer = csv.DictWriter(text, fieldnames=heading, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from search import pareto
+from search import pareto, view
 from search.background import Background
 from search.projection import Point, Run, Snapshot, sha, study_run, trial_run
 
@@ -90,6 +90,12 @@ class Tracking:
         """Make MLflow equal to what the journal tells of the study, with nobody driving it."""
         snapshot = Snapshot.of(study, live=False)
         self._attempt(lambda store: _write(store, snapshot))
+
+    def page(self) -> str:
+        """The study's page below an MLflow server's address; raises `TrackingError`."""
+        pages: list[str] = []
+        self._attempt(lambda store: pages.append(store.page))
+        return pages[0]
 
     def start(self) -> None:
         """Begin to follow the study; the store is opened when there is something to write."""
@@ -234,6 +240,11 @@ class _Store:
         known = self._known.get(key)
         return known.id if known else ""
 
+    @property
+    def page(self) -> str:
+        """Where the experiment is found in the UI."""
+        return view.page(self._experiment)
+
     def links(self) -> dict[int, str]:
         """Where a trial's run is found in the UI, by trial number."""
         return {
@@ -297,6 +308,7 @@ class _Store:
         tags = {
             "mlflow.experimentKind": "custom_model_development",
             "mlflow.experiment.primaryMetric.name": f"final_{metric}",
+            view.TAG: view.state(metric),
         }
         return str(self._client.create_experiment(name, _artifacts(uri), tags))
 

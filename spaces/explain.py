@@ -58,12 +58,12 @@ def _path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
     """``loc`` without the names of union members that pydantic puts between."""
     path: list[str | int] = []
     here: Any = data
-    for place, part in enumerate(loc):
+    for number, part in enumerate(loc):
         inside = dict(enumerate(here)) if isinstance(here, list | tuple) else here
         if isinstance(inside, Mapping) and part in inside:
             path.append(part)
             here = inside[part]
-        elif missing and place == len(loc) - 1:
+        elif missing and number == len(loc) - 1:
             path.append(part)
     return tuple(path)
 

@@ -21,7 +21,7 @@ BESIDE = {
     "int": ("step", "log", "default"),
     "float": ("step", "log", "default"),
 }
-MAX_OPTIONS = 1000
+MAX_OPTIONS = 500
 MAX_ELEMENTS = 100
 MAX_NUMBER = 2**53
 

@@ -16,6 +16,7 @@ from spaces.reader import Node
 
 ENOUGH = 50
 FEW = 256
+MANY = 1500
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -27,6 +28,11 @@ def configs(
     Where there are many: at every hole's default, then with one hole after the other at each of
     its ends. What is wrong with a config is added to ``problems``, once each, until it is enough.
     """
+    ends = sum(len(parameter.ends()) for parameter in parameters)
+    if ends > MANY:
+        said = f"too many options in all holes together (got {ends}; allowed: {MANY})"
+        problems.append(Problem(tree.place, "", said))
+        return
     seen: set[Problem] = set()
     few = size is not None and size <= FEW
     for values in every(parameters) if few else _points(parameters):

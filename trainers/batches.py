@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -110,12 +109,7 @@ class InMemory:
 
 
 class OnDisk:
-    """Image files, decoded and cropped by worker processes with torchvision's transforms.
-
-    Training: a random crop of 8 to 100 % of the area at aspect 3/4 to 4/3, resized, and the flip.
-    Validation: the shorter side resized to 256/224 of the image size, the centre cut out. These are
-    the transforms of the paper's ImageNet runs (He et al. 2016; ECA-Net, section 4.1).
-    """
+    """Image files, decoded and cropped by worker processes as their dataset says."""
 
     def __init__(
         self,
@@ -132,7 +126,8 @@ class OnDisk:
                 f"(got {augmentation.crop}; allowed 0)"
             )
         self.count = len(index)
-        self.paths = [files.paths[place] for place in index]
+        self.files = files
+        self.places = index.tolist()
         self.labels = torch.from_numpy(files.labels[index])
         self.workers = min(files.workers, len(os.sched_getaffinity(0)))
         self.size = data.image_size
@@ -142,33 +137,25 @@ class OnDisk:
         self.device = device
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Decode and crop in the workers; normalise and cut out on the device."""
-        from torchvision.transforms import v2
-
+        """Decode, crop and flip in the workers; normalise and cut out on the device."""
         order = torch.randperm(self.count, generator=stream(seed, "order", epoch))
-        crop = v2.RandomResizedCrop(self.size, antialias=True)
-        flip = v2.RandomHorizontalFlip(0.5 if self.augmentation.flip else 0.0)
-        decoding = Decoding(self.paths, v2.Compose([crop, flip]), (seed, epoch))
+        full = order[: self.count // self.batch_size * self.batch_size].split(self.batch_size)
         draws = augment.draw(self.count, self.size, 0, seed, epoch)
-        full = order[: self.count // self.batch_size * self.batch_size]
-        for images, index in self._load(decoding, full.split(self.batch_size)):
+        for images, index in self._decoded(full, (seed, epoch)):
             drawn = draws.take(index).to(self.device)
-            yield (
-                augment.cutout(images, drawn, self.augmentation.cutout),
-                self.labels[index].to(self.device),
-            )
-
-    def ordered(self) -> Iterator[Batch]:
-        """Resized and cut out of the centre."""
-        from torchvision.transforms import v2
-
-        resized = v2.Resize(round(self.size * 256 / 224), antialias=True)
-        decoding = Decoding(self.paths, v2.Compose([resized, v2.CenterCrop(self.size)]), None)
-        for images, index in self._load(decoding, torch.arange(self.count).split(self.batch_size)):
+            images = augment.cutout(images, drawn, self.augmentation.cutout)
             yield images, self.labels[index].to(self.device)
 
-    def _load(self, decoding: Decoding, order: tuple[Tensor, ...]) -> Iterator[Batch]:
+    def ordered(self) -> Iterator[Batch]:
+        """The centre of every image."""
+        for images, index in self._decoded(torch.arange(self.count).split(self.batch_size), None):
+            yield images, self.labels[index].to(self.device)
+
+    def _decoded(
+        self, order: tuple[Tensor, ...], seed: tuple[int, int] | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images on the device, their places on the CPU) of each batch."""
+        decoding = Decoding(self.files, self.places, self.size, self.augmentation.flip, seed)
         loader: Any = torch.utils.data.DataLoader(
             decoding,
             batch_sampler=[index.tolist() for index in order],
@@ -186,32 +173,31 @@ class OnDisk:
 
 
 class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Image files as uint8 tensors (H, W, 3), each transformed by random numbers of its own.
+    """Image files as uint8 tensors (H, W, C), each transformed by random numbers of its own.
 
     They follow from (seed, epoch, place), so that it does not matter how many workers decode.
+    Without a seed images are as validation sees them.
     """
 
-    def __init__(self, paths: list[Path], transform: Any, seed: tuple[int, int] | None) -> None:
-        self.paths = paths
-        self.transform = transform
+    def __init__(
+        self, files: Files, places: list[int], size: int, flip: bool, seed: tuple[int, int] | None
+    ) -> None:
+        self.files = files
+        self.places = places
+        self.size = size
+        self.flip = flip
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.places)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        from PIL import Image
-        from torchvision.transforms.v2 import functional
-
-        path = self.paths[place]
-        try:
-            with Image.open(path) as opened, torch.random.fork_rng(devices=[]):
-                if self.seed is not None:
-                    torch.default_generator.manual_seed(derive(*self.seed, "decode", place))
-                pixels = functional.pil_to_tensor(self.transform(opened.convert("RGB")))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DatasetError(f"dataset.root: {path} cannot be decoded ({error})") from error
-        return pixels.permute(1, 2, 0), place
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path = self.files.paths[self.places[index]]
+        if self.seed is None:
+            return self.files.load(path, self.size, train=False, flip=False), index
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(*self.seed, "decode", index))
+            return self.files.load(path, self.size, train=True, flip=self.flip), index
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:

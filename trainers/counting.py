@@ -34,7 +34,7 @@ def count_macs(net: nn.Module, *shape: int) -> int:
     try:
         net._apply(lambda tensor: torch.empty((), dtype=tensor.dtype).expand(tensor.shape))
         nothing = torch.empty(0, *shape)
-        with torch.no_grad(), _EmptyBatch() as empty:
+        with torch.no_grad(), _EmptyBatch() as empty:  # type: ignore[no-untyped-call]
             net(nothing)
     except RuntimeError:
         net.to("meta")
@@ -73,8 +73,8 @@ class _EmptyBatch(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
+        out = _convolved(func, *args) if name == "convolution" else func(*args, **kwargs)
         match name:
             case "view" | "_unsafe_view":
                 alike = _per_image(args[0]) == _per_image(out)
@@ -89,6 +89,29 @@ class _EmptyBatch(TorchDispatchMode):
             one = tree_map(_one_image, (args, kwargs, out))
             self.flops += formula(*one[0], **one[1], out_val=one[2])
         return out
+
+
+def _convolved(
+    func: Any,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> torch.Tensor:
+    """The empty output of a convolution, its size found on one channel.
+
+    On all channels PyTorch would first write out all weights, though there is nothing to weigh.
+    """
+    if transposed or x.shape[1] != weight.shape[1] * groups:
+        raise RuntimeError(f"{func} is not a convolution of all channels")
+    window = weight[:1, :1]
+    one = func(x[:, :1], window, None, stride, padding, dilation, False, output_padding, 1)
+    return x.new_empty(0, weight.shape[0], *one.shape[2:])
 
 
 def _per_image(tensor: torch.Tensor) -> int:

@@ -109,7 +109,8 @@ def mappings(
         return
     click.echo(_table(networks, channels, repeats))
     where = backbone or "these channels"
-    click.echo(f"{len(gammas) * len(shifts)} pairs, {len(networks)} networks on {where}")
+    found = f"{len(networks)} network{'s'[: len(networks) != 1]}"
+    click.echo(f"{len(gammas) * len(shifts)} pairs, {found} on {where}")
     for why, pairs in _by_reason(refused).items():
         click.echo(f"refused: {_pairs(pairs)}: {why}")
 

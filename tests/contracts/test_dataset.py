@@ -46,7 +46,7 @@ def here() -> list[str]:
     """
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.originals.fetch", offline)
+        patch.setattr("trainers.datasets.originals.fetch", offline)
         for name in sorted(SIZES):
             with contextlib.suppress(DatasetError):
                 if name.startswith("cifar"):
@@ -71,7 +71,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return completed(Dataset(name=name, root=str(root), image_size=32))
     component = completed(Dataset(name=name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.originals.fetch", offline)
+        patch.setattr("trainers.datasets.originals.fetch", offline)
         try:
             data.read(component)
         except DatasetError as error:

@@ -38,8 +38,20 @@ def blocks(name: str, depth: int | None = None) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(
     ("channels", "k"),
-    [(7, 1), (8, 3), (16, 3), (64, 3), (127, 3), (128, 5), (256, 5), (512, 5), (1024, 5)]
-    + [(2047, 5), (2048, 7), (32767, 7)],
+    [
+        (7, 1),
+        (8, 3),
+        (16, 3),
+        (64, 3),
+        (127, 3),
+        (128, 5),
+        (256, 5),
+        (512, 5),
+        (1024, 5),
+        (2047, 5),
+        (2048, 7),
+        (32767, 7),
+    ],
 )
 def test_paper_mapping(channels: int, k: int) -> None:
     """gamma=2, b=1, nearest odd with ties up is the listing of Fig. 3."""
@@ -112,8 +124,19 @@ def test_released_mobilenetv2_and_detection_profiles() -> None:
 
 @pytest.mark.parametrize(
     ("gamma", "b", "total"),
-    [(1, 0, 162), (1, 1, 176), (1.5, 0, 106), (1.5, 1, 118), (2, -1, 74), (2, 0, 80)]
-    + [(2, 2, 98), (2, 3, 106), (3, 0, 48), (3, 1, 54), (4, 1, 48)],
+    [
+        (1, 0, 162),
+        (1, 1, 176),
+        (1.5, 0, 106),
+        (1.5, 1, 118),
+        (2, -1, 74),
+        (2, 0, 80),
+        (2, 2, 98),
+        (2, 3, 106),
+        (3, 0, 48),
+        (3, 1, 54),
+        (4, 1, 48),
+    ],
 )
 def test_other_gamma_and_b_on_resnet50(gamma: float, b: float, total: int) -> None:
     """Sums of k over ResNet-50's blocks for other gamma and b, ties up."""
@@ -123,8 +146,12 @@ def test_other_gamma_and_b_on_resnet50(gamma: float, b: float, total: int) -> No
 
 @pytest.mark.parametrize(
     ("channels", "distinct"),
-    [((256, 512, 1024, 2048), 21), ((64, 128, 256, 512), 19), ((64, 128, 256), 15)]
-    + [((16, 32, 64), 12)],
+    [
+        ((256, 512, 1024, 2048), 21),
+        ((64, 128, 256, 512), 19),
+        ((64, 128, 256), 15),
+        ((16, 32, 64), 12),
+    ],
 )
 def test_most_of_the_plane_is_duplicates(channels: tuple[int, ...], distinct: int) -> None:
     """A grid of 42 points (gamma 1, 1.5, 2, 2.5, 3, 4 by b -2..4) has few different profiles."""

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from search.pruning import PRUNERS, Pruning, SpecError, pruner, warning
+from spaces.settings import Pruner as Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -33,6 +34,22 @@ TWO = {"val_accuracy": "max", "macs": "min"}
 def test_a_pruner_is_built_by_its_class_name(spec: dict[str, Any]) -> None:
     """The object is an instance of the class that the spec names."""
     assert type(pruner(spec)).__name__ == spec["name"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"name": "MedianPruner", "n_startup_trials": 5},
+        {"name": "PatientPruner", "patience": 2, "wrapped": {"name": "ParetoPruner"}},
+    ],
+    ids=lambda written: written["name"],
+)
+def test_the_settings_of_a_space_are_a_spec(written: dict[str, Any]) -> None:
+    """What `search.pruner` holds after reading, with all its defaults, builds the pruner."""
+    spec = Settings.model_validate(written).model_dump()
+    pruning = Pruning(spec, name="x", costs={"macs": 0.01})
+    assert type(pruning.study.pruner).__name__ == written["name"]
+    assert (warning(spec, TWO) is not None) == (written["name"] == "MedianPruner")
 
 
 def test_every_optuna_pruner_is_known() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -92,12 +91,9 @@ def synthetic(trials: int = 60, epochs: int = 27) -> list[list[float]]:
     return curves
 
 
-def recorded() -> list[list[float]]:
+def recorded(data: Path) -> list[list[float]]:
     """The accuracy curves of NAAP-440, a third of its rows and every third epoch, for time."""
-    folder = os.environ.get("ECA_SEARCH_DATA")
-    if not folder or not Path(folder, "nasbench", "naap440.csv").is_file():
-        pytest.skip("no recorded curves: ECA_SEARCH_DATA names no folder with nasbench/naap440.csv")
-    with Path(folder, "nasbench", "naap440.csv").open(newline="") as file:
+    with (data / "nasbench" / "naap440.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[::3]
     return [[float(row[f"e{epoch}Accuracy"]) for epoch in range(3, 91, 3)] for row in rows]
 
@@ -182,10 +178,10 @@ def test_decisions_are_optunas(which: str) -> None:
 
 
 @pytest.mark.parametrize("which", SPECS)
-def test_decisions_are_optunas_on_recorded_curves(which: str) -> None:
-    """The same on recorded trainings; for Wilcoxon (a test of ranks at every step) on 30 of them."""
+def test_decisions_are_optunas_on_recorded_curves(which: str, data: Path) -> None:
+    """The same on recorded trainings; for Wilcoxon (slow: a rank test at every step) on 16."""
     spec, make = SPECS[which]
-    curves = recorded()[: 30 if which == "wilcoxon" else None]
+    curves = recorded(data)[: 16 if which == "wilcoxon" else None]
     ours, _ = our_decisions(spec, curves, "max")
     assert ours == optuna_decisions(make, curves, "maximize")
 
@@ -279,7 +275,7 @@ def test_hyperband_draws_brackets_from_the_callers_numbers() -> None:
 
 
 def test_a_retry_repeats_itself_without_effect() -> None:
-    """Beginning again, reporting a known epoch and asking twice change neither values nor answers."""
+    """Beginning again, reporting a known epoch and asking twice change nothing."""
     pruning = Pruning({"name": "SuccessiveHalvingPruner", "min_resource": 1}, name="again")
     for number, value in enumerate((0.9, 0.8, 0.1)):
         pruning.begin(number, {})
@@ -295,7 +291,7 @@ def test_a_retry_repeats_itself_without_effect() -> None:
 
 
 def test_ends_are_told_as_states() -> None:
-    """finished is COMPLETE with the last epoch's value, pruned PRUNED, anything else FAIL."""
+    """A finished trial is COMPLETE with the last epoch's value, pruned PRUNED, anything else FAIL."""
     pruning = Pruning(None, name="ends")
     for number, outcome in enumerate(("finished", "pruned", "diverged", "finished", "finished")):
         pruning.begin(number, {})

@@ -173,7 +173,7 @@ def test_exhaustive_samplers_see_every_point(which: str, space: Space) -> None:
 
 
 def infeasible_asks(space: Space, seed: int, refused: TrialState) -> int:
-    """How many of 50 TPE proposals, after 20, are over a limit that 80 % of random points exceed."""
+    """How many of 50 TPE proposals, after 20, are over a limit that 80 % of random ones exceed."""
     study = new_study()
     count = 0
     for number in range(70):

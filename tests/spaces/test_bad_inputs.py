@@ -173,6 +173,13 @@ SEMANTICS = [
         having(WIDTH, "{choice: [" + ",".join(map(str, range(1, 1200))) + "]}"),
         "got 1199 options",
     ),
+    (
+        39,
+        having("lr: 0.1", "lr: OPEN, momentum: OPEN, weight_decay: OPEN")
+        .replace(WIDTH, "OPEN")
+        .replace("OPEN", "{choice: [" + ", ".join(f"0.0{n}" for n in range(100, 500)) + "]}"),
+        "too many options in all holes together",
+    ),
     (39, having(STAGES, "{subset: [" + ",".join(map(str, range(1, 200))) + "]}"), "199 elements"),
     (40, having(GAMMA, "0"), "gamma: out of range (got 0"),
     (40, having(GAMMA, "-2"), "gamma: out of range (got -2"),

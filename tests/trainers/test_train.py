@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import pickle
+import subprocess
+import sys
 import warnings
 from itertools import islice
 from pathlib import Path
@@ -410,3 +415,31 @@ def test_trains_on_cuda(precision: str, tmp_path: Path) -> None:
     # cuDNN may choose other algorithms, and bf16 carries three digits
     assert rest[-1]["val_accuracy"] == pytest.approx(straight[-1]["val_accuracy"], abs=0.1)
     assert straight[-1]["val_accuracy"] > 0.3
+
+
+ELSEWHERE = """
+import json, random, sys, torch
+from spaces.config import Config
+import trainers
+torch.manual_seed(random.randrange(1000))
+torch.set_num_threads(1)
+config = Config.model_validate_json(sys.argv[1])
+print(json.dumps(list(trainers.train(config, seed=2))))
+"""
+
+
+def test_another_process_gives_the_same_figures() -> None:
+    """Which process trains a network, and with which hash seed, does not matter: bit for bit."""
+    config = tiny(epochs=2, **RESUMED["everything"])
+    command = [sys.executable, "-c", ELSEWHERE, config.model_dump_json()]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    there = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    here = list(trainers.train(config, seed=2))
+    assert timeless(json.loads(there.stdout)) == timeless(here)
+
+
+def test_divergence_crosses_processes() -> None:
+    """The exception survives pickling, as between a worker and its driver."""
+    came = pickle.loads(pickle.dumps(trainers.Diverged(3, {"val_accuracy": 0.5})))
+    assert (came.epoch, came.last) == (3, {"val_accuracy": 0.5})
+    assert str(came) == str(trainers.Diverged(3, None))

@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from spaces.config import Dataset
 
@@ -53,15 +54,26 @@ class Images:
     labels: NDArray[np.int64]
 
 
+class Load(Protocol):
+    """How an image file becomes an image."""
+
+    def __call__(self, path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
+        """(size, size, C) uint8, for training at random by torch's global generator.
+
+        Raises DatasetError, in one line, for a file that cannot be decoded.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Files:
     """Images left on disk: `paths` of N image files, `labels` (N,) int64.
 
-    `workers` is how many processes decode them.
+    `load` decodes one of them, `workers` is how many processes do so.
     """
 
     paths: tuple[Path, ...]
     labels: NDArray[np.int64]
+    load: Load
     workers: int
 
 

@@ -21,7 +21,7 @@ def describe(dataset: Dataset) -> Description:
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
     """The pickled batches, class folders or zip of a part; downloaded where nothing lies yet."""
-    from trainers import jpegs, originals
+    from trainers.datasets import jpegs, originals
 
     places = folders(dataset)
     for place in places:
@@ -39,7 +39,7 @@ def dataset(files: list[Path], part: Part) -> Images:
     JPEG files were encoded anew and cost a little accuracy: the two are different data and have
     different digests.
     """
-    from trainers import jpegs, originals
+    from trainers.datasets import jpegs, originals
 
     if files[0].suffix in (".zip", ".jpg", ".jpeg"):
         return jpegs.read(files, part, classes=10, size=32)

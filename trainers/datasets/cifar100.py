@@ -19,7 +19,7 @@ def describe(dataset: Dataset) -> Description:
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
     """The pickled file of a part; downloaded where nothing lies yet."""
-    from trainers import originals
+    from trainers.datasets import originals
 
     places = folders(dataset)
     for place in places:
@@ -33,7 +33,7 @@ def find(dataset: Dataset, part: Part) -> list[Path]:
 
 def dataset(files: list[Path], part: Part) -> Images:
     """CIFAR-100 (Krizhevsky 2009) with its hundred fine labels, from the authors' pickles."""
-    from trainers import originals
+    from trainers.datasets import originals
 
     return originals.read(files, "CIFAR100", part)
 

@@ -27,7 +27,7 @@ def describe(dataset: Dataset) -> Description:
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
     """The images file and the labels file, plain or gzipped; downloaded where nothing lies yet."""
-    from trainers import originals
+    from trainers.datasets import originals
 
     places = folders(dataset, DEBIAN)
     for place in places:

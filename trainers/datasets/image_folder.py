@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from trainers.datasets import DatasetError, Description, Files, Part, folders, missing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spaces.config import Dataset
 
 LAYOUT = "train/<class>/*.jpg and, for the confirmation, val/<class>/*.jpg"
@@ -48,7 +51,37 @@ def dataset(
     names = sorted({file.parent.name for file in files})
     number = {name: label for label, name in enumerate(names)}
     labels = np.array([number[file.parent.name] for file in files], dtype=np.int64)
-    return Files(tuple(files), labels, workers)
+    return Files(tuple(files), labels, load, workers)
+
+
+def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
+    """One image file, (size, size, 3) uint8, as the paper's ImageNet runs see it (section 4.1).
+
+    Training: a random crop of 8 to 100 % of the area at aspect 3/4 to 4/3, resized, then the flip.
+    Otherwise the shorter side is resized to 256/224 of the size and the centre cut out. Raises
+    DatasetError.
+    """
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    try:
+        with Image.open(path) as opened:
+            image = _transform(size, train, flip)(opened.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"dataset.root: {path} cannot be decoded ({error})") from error
+    pixels: Tensor = pil_to_tensor(image)
+    return pixels.permute(1, 2, 0)
+
+
+@lru_cache
+def _transform(size: int, train: bool, flip: bool) -> Any:
+    from torchvision.transforms import v2
+
+    if train:
+        steps = [v2.RandomResizedCrop(size, antialias=True), *[v2.RandomHorizontalFlip()] * flip]
+    else:
+        steps = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
+    return v2.Compose(steps)
 
 
 def _classes(dataset: Dataset, part: Part) -> list[Path]:

@@ -1,0 +1,132 @@
+"""Signals: asked once a search stops in order, asked twice at once; exit codes say which."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import search
+from search.interrupts import CODES, Interrupts
+
+ROOT = Path(__file__).parents[2]
+SPACE = """\
+name: long
+task: {name: classification}
+dataset: {name: digits}
+backbone: {name: resnet, depth: 8, width: 0.5}
+training: {epochs: 500, batch_size: 32, optimizer: {name: sgd, lr: 0.1}}
+"""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("signum", CODES)
+def test_the_first_signal_raises_in_the_main_thread(signum: signal.Signals) -> None:
+    """Every signal is a KeyboardInterrupt, with an exit code of its own; handlers come back."""
+    before = signal.getsignal(signum)
+    interrupts = Interrupts()
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        os.kill(os.getpid(), signum)
+        time.sleep(5)
+    assert interrupts.code == {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}[signum.name]
+    assert signal.getsignal(signum) == before
+
+
+def test_a_decision_is_not_interrupted_half_way() -> None:
+    """A signal that comes in `search.study` waits for the next `check`."""
+    interrupts = Interrupts()
+    deciding = {"__name__": "search.study", "os": os, "signal": signal}
+    with interrupts:
+        exec("os.kill(os.getpid(), signal.SIGTERM); written = True", deciding)
+        assert deciding["written"]
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert interrupts.code == 143
+
+
+def test_signals_that_a_library_took_are_taken_back() -> None:
+    """Ray installs a SIGTERM handler and Tune one for SIGUSR1: `check` installs ours again."""
+    with Interrupts() as interrupts:
+        for signum in CODES:
+            signal.signal(signum, signal.SIG_IGN)
+        interrupts.check()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("pause", "code"),
+    [
+        (0.0, 0),  # `timeout` and Slurm send a signal twice: an echo is not asking twice
+        (0.8, 143),
+    ],
+)
+def test_the_second_signal_leaves_at_once(pause: float, code: int) -> None:
+    """A second signal ends a process that is still tidying up, unless it is the first's echo."""
+    script = (
+        "import os, signal, sys, time\n"
+        "from search.interrupts import Interrupts\n"
+        "with Interrupts():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        time.sleep({pause}); os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("stopping in order")) == (code, 1)
+
+
+def interrupted(tmp_path: Path, executor: str, signum: signal.Signals) -> tuple[int, str]:
+    """Send a signal to a search that has reported an epoch; its exit code and what it said."""
+    (tmp_path / "long.yaml").write_text(SPACE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", "run", "long.yaml", "--executor", executor],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = tmp_path / "runs" / "long" / "journal.jsonl"
+    while process.poll() is None:
+        if journal.exists() and '"kind":"epoch"' in journal.read_text():
+            process.send_signal(signum)
+            break
+        time.sleep(0.1)
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read()
+    return process.wait(), said
+
+
+@pytest.mark.parametrize(
+    ("executor", "signum"),
+    [
+        ("inprocess", signal.SIGTERM),
+        pytest.param("inprocess", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("inprocess", signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGINT, marks=[pytest.mark.slow, pytest.mark.ray]),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.ray]),
+        pytest.param("ray", signal.SIGUSR1, marks=[pytest.mark.slow, pytest.mark.ray]),
+    ],
+)
+def test_a_search_stops_whole(tmp_path: Path, executor: str, signum: signal.Signals) -> None:
+    """The running attempt ends as interrupted, the lock is free, and the next step is named."""
+    code, said = interrupted(tmp_path, executor, signum)
+    assert code == CODES[signum], said
+    assert "paused; go on with: eca-search resume runs/long" in said
+    assert "Traceback" not in said
+    study = search.load(tmp_path / "runs" / "long")
+    (replicate,) = study.trials[0].replicates
+    assert [attempt.outcome for attempt in replicate.attempts] == ["interrupted"]
+    assert study.history.ended is None

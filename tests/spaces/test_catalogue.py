@@ -1,0 +1,152 @@
+"""The catalogue: variants found, read and checked from their text alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spaces
+from spaces import catalogue
+from spaces.errors import VariantError
+
+PLUGIN = '''\
+"""A kernel that grows with the stage."""
+
+raise RuntimeError("reading a variant must not run it")
+
+
+def mapping(channels, stage=None, *, first: KernelSize = 3, words: list[str] | None = None,
+            pair: tuple[int, ...] = (1, 2), ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5):
+    """first: the kernel of stage 1."""
+    return first + 2 * (stage - 1)
+'''
+
+
+@pytest.fixture(autouse=True)
+def unplugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test leaves the catalogue as it found it."""
+    monkeypatch.setattr(catalogue, "_plugins", {})
+    yield
+    catalogue._read.cache_clear()
+
+
+def test_every_variant_reads() -> None:
+    """Each file of each kind has a schema, a docstring and a path."""
+    for kind, folder in catalogue.FOLDERS.items():
+        names = catalogue.names(kind)
+        assert names == sorted(names)
+        for name in names:
+            assert catalogue.path(kind, name) == folder / f"{name}.py"
+            assert "name" in catalogue.model(kind, name).model_fields
+            assert len(catalogue.doc(kind, name)) > 20
+            assert catalogue.digest(kind, name) == ""
+
+
+def test_the_variants_of_the_language_are_there() -> None:
+    """What the README's examples name exists."""
+    assert catalogue.names("mapping") == ["constant", "linear", "log2", "per_stage"]
+    assert catalogue.names("placement") == ["blocks", "everywhere", "stages"]
+    assert {"none", "eca", "se"} <= set(catalogue.names("attention"))
+    assert {"resnet", "mobilenetv2"} <= set(catalogue.names("backbone"))
+    datasets = {"digits", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+    assert datasets <= set(catalogue.names("dataset"))
+
+
+def test_kernel_size_is_seen_in_the_signature() -> None:
+    """Only an attention with kernel_size gets a mapping."""
+    assert catalogue.accepts("attention", "eca", "kernel_size")
+    assert not catalogue.accepts("attention", "se", "kernel_size")
+
+
+@pytest.mark.parametrize(
+    ("params", "key"),
+    [
+        ({"name": "log2", "gama": 2}, "gama"),
+        ({"name": "log2", "gamma": "2"}, "gamma"),
+        ({"name": "log2", "gamma": True}, "gamma"),
+        ({"name": "log2", "gamma": float("nan")}, "gamma"),
+        ({"name": "constant", "kernel_size": 3.0}, "kernel_size"),
+        ({"name": "constant", "kernel_size": True}, "kernel_size"),
+        ({"name": "per_stage"}, "kernel_sizes"),
+        ({"name": "per_stage", "kernel_sizes": [3, 4]}, "kernel_sizes.1"),
+        ({"name": "lg2"}, "name"),
+        ({"name": 3}, "name"),
+        ({}, "name"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_key(params: dict, key: str) -> None:
+    """Check names the key inside the parameters; types are strict."""
+    with pytest.raises(VariantError) as caught:
+        catalogue.check("mapping", params)
+    assert caught.value.key == key
+
+
+def test_check_completes() -> None:
+    """Check gives all parameters, a whole number counting as a number."""
+    assert catalogue.check("mapping", {"name": "log2", "gamma": 3}) == {
+        "name": "log2",
+        "gamma": 3.0,
+        "b": 1.0,
+        "rounding": "nearest",
+        "k_min": 1,
+        "k_max": None,
+    }
+
+
+def test_blocks_are_read_from_the_table() -> None:
+    """Blocks per stage come from the backbone's own literal."""
+    assert catalogue.blocks({"name": "resnet", "depth": 50}) == (3, 4, 6, 3)
+    assert catalogue.blocks({"name": "mobilenetv2"}) == (1, 2, 3, 4, 3, 3, 1)
+
+
+def test_a_plugin_joins_by_its_text(tmp_path: Path) -> None:
+    """A person's file is a variant by its stem and function, without being run; idempotently."""
+    file = tmp_path / "growing.py"
+    file.write_text(PLUGIN)
+    catalogue.plug(file)
+    catalogue.plug(file)
+    assert catalogue.plugins() == (file,)
+    assert "growing" in catalogue.names("mapping")
+    completed = catalogue.check("mapping", {"name": "growing", "words": ["a"]})
+    assert completed == {
+        "name": "growing",
+        "first": 3,
+        "words": ["a"],
+        "pair": [1, 2],
+        "ratio": 0.5,
+    }
+    assert catalogue.digest("mapping", "growing") == hashlib.sha256(file.read_bytes()).hexdigest()
+    space = spaces.load("digits", overrides=["attention.eca.mapping={name: growing, first: 5}"])
+    config = space.at(space.fill(lambda p: "eca" if p.name == "attention" else p.first()))
+    assert config.attention.mapping.params["first"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("growing.py", "def mapping(:", "growing.py:1:1: "),
+        ("growing.py", "x = 1\n", "not a variant (got functions: none"),
+        ("growing.py", "def mapping(c): ...\ndef task(): ...\n", "not a variant"),
+        ("log2.py", "def mapping(c): ...\n", "there is a mapping named 'log2' already"),
+        ("my-map.py", "def mapping(c): ...\n", "not a variant"),
+        ("growing.py", "def mapping(c, *, x): ...\n", "parameter x has no annotation"),
+        ("growing.py", "def mapping(c, *, x: eval = 1): ...\n", "eval is no type"),
+        ("growing.py", "def mapping(c, *, x: int = f()): ...\n", ""),
+        ("missing.py", None, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_variant_is_refused(
+    tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    """The refusal is located in the file and leaves the catalogue as it was."""
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(spaces.SpaceError) as caught:
+        catalogue.plug(file)
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)
+    assert catalogue.plugins() == ()
