@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 
 T = TypeVar("T")
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # of studies and trials our journal tells
 
 # What a space file can write; an argument of any other type (a callable, a sampler) takes Python.
 _PLAIN = {"int": int, "float": float, "str": str, "bool": bool, "None": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trainers
@@ -167,7 +168,7 @@ def _extremes(space: Space) -> Iterator[Values]:
     """
     for cost in ("params", "macs"):
         for sign in (1, -1):
-            yield _climb(space, lambda values, c=cost, s=sign: s * _cost(space, values, c))
+            yield _climb(space, partial(_cost, space, name=cost, sign=sign))
 
 
 def _climb(space: Space, worth: Callable[[Values], float]) -> Values:
@@ -190,10 +191,10 @@ def _choose(values: Values) -> Callable[[Parameter], Any]:
     return lambda parameter: values.get(parameter.name, _ends(parameter)[0])
 
 
-def _cost(space: Space, values: Values, name: str) -> float:
-    """One cost of a point; NaN where it cannot be built."""
+def _cost(space: Space, values: Values, *, name: str, sign: int) -> float:
+    """One cost of a point, times `sign`; NaN where it cannot be built."""
     try:
-        return float(getattr(trainers.measure(space.at(values)), name))
+        return float(sign * getattr(trainers.measure(space.at(values)), name))
     except ValueError:
         return math.nan  # no comparison with it holds: such a point is never taken
 

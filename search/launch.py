@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Watch = Callable[[Study], None]
 Say = Callable[[str], None]
+Drive = Callable[[Study, Watch], None]
+Held = Callable[[Space], AbstractContextManager[Drive]]
+"""An executor for a space, with what it needs (a connection to Ray) held open while it is used."""
 
 SPACE = "space.yaml"
 PROGRESS = 10.0
@@ -82,7 +86,9 @@ def run(
     space = source if isinstance(source, Space) else spaces.load(source, overrides=overrides)
     check(space)
     folder = Path(out).absolute() / space.name
-    how = {"executor": executor, "address": address, "max_concurrent": max_concurrent}
+    held = partial(
+        _executor, say=say, executor=executor, address=address, max_concurrent=max_concurrent
+    )
     if journal.exists(folder):
         if not resume:
             raise StudyExists(
@@ -90,14 +96,14 @@ def run(
                 f"  go on with it:   eca-search resume {folder}\n"
                 "  or start another: give it another `name`, or another --out"
             )
-        return _resume(folder, trials=None, tracking_uri=tracking_uri, watch=watch, say=say, **how)
+        return _resume(folder, None, held, tracking_uri, watch, say)
     from search.examine import examiner, reference
 
     examine = examiner(space)
     first = space.baselines()[0] if space.baselines() else space.sample(seed=0)
     examine(first)  # data missing or a network that cannot be built: said before anything exists
     at = reference(space)
-    with _executor(space, say=say, **how) as drive:
+    with held(space) as drive:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPACE).write_text(space.to_yaml())
         study = Study.create(
@@ -124,31 +130,24 @@ def resume(
     say: Say = lambda text: None,
 ) -> Study:
     """Go on with a study from its journal; `trials` is its new total. Raises as `run` does."""
-    return _resume(
-        Path(folder).absolute(),
-        trials=trials,
-        tracking_uri=tracking_uri,
-        watch=watch,
-        say=say,
-        executor=executor,
-        address=address,
-        max_concurrent=max_concurrent,
+    held = partial(
+        _executor, say=say, executor=executor, address=address, max_concurrent=max_concurrent
     )
+    return _resume(Path(folder).absolute(), trials, held, tracking_uri, watch, say)
 
 
 def _resume(
     folder: Path,
-    *,
     trials: int | None,
+    held: Held,
     tracking_uri: str | None,
     watch: Watch,
     say: Say,
-    **how: Any,
 ) -> Study:
     space = _space_of(folder)
     from search.examine import examiner
 
-    with _executor(space, say=say, **how) as drive:
+    with held(space) as drive:
         study = Study.drive(folder, space, examiner(space))
         try:
             if trials is not None:
@@ -207,7 +206,7 @@ def versions() -> dict[str, str]:
 
 def _drive(
     study: Study,
-    drive: Callable[[Study, Watch], None],
+    drive: Drive,
     tracking_uri: str | None,
     watch: Watch,
     say: Say,
@@ -250,7 +249,7 @@ def _executor(
     executor: str | None,
     address: str | None,
     max_concurrent: int | None,
-) -> Iterator[Callable[[Study, Watch], None]]:
+) -> Iterator[Drive]:
     """A function that drives a study, with what it needs held open."""
     from search.worker import Workplace
 

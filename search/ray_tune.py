@@ -22,7 +22,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,13 +91,14 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment in the same process."""
-        self._messages.close()
+        self.cleanup()
         self._take(new_config)
         return True
 
     def cleanup(self) -> None:
-        """Drop what is running."""
-        self._messages.close()
+        """Drop what is running: a generator that is closed lets go of its network."""
+        if isinstance(self._messages, Generator):
+            self._messages.close()
 
     def worker(self) -> str:
         """`host:pid` of this process."""

@@ -20,8 +20,6 @@ from spaces import Space
 
 Values = dict[str, Any]
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the journal tells of studies and trials
-
 
 class MainStudy:
     """One Optuna trial a proposal; `optuna` is the study itself, for plots and dashboards."""

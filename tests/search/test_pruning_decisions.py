@@ -291,7 +291,7 @@ def test_a_retry_repeats_itself_without_effect() -> None:
 
 
 def test_ends_are_told_as_states() -> None:
-    """A finished trial is COMPLETE with the last epoch's value, pruned PRUNED, anything else FAIL."""
+    """Finished is COMPLETE with the last value, pruned PRUNED, anything else FAIL."""
     pruning = Pruning(None, name="ends")
     for number, outcome in enumerate(("finished", "pruned", "diverged", "finished", "finished")):
         pruning.begin(number, {})
