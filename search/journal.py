@@ -34,7 +34,7 @@ class Journal:
     """The open journal of the one driver that may write it.
 
     Opening takes the folder's lock (held until `close`), reads every record into `records`, cuts
-    off a torn tail. Raises `JournalError` for a damaged record or where another driver has the lock.
+    off a torn tail. Raises `JournalError` for a damaged record or where another driver holds it.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ def _load(path: Path, *, quiet: bool = False) -> tuple[list[Record], int]:
                 raise JournalError(
                     f"{path}:{number}: this record is damaged: {error}.\n"
                     f"  The {len(records)} records before it are whole; nothing was changed.\n"
-                    "  Restore the file from a copy, or cut it before this line and accept the loss."
+                    "  Restore the file from a copy, or cut it before this line and accept that."
                 ) from None
             if not quiet:
                 warnings.warn(

@@ -24,6 +24,7 @@ from spaces import Space, SpaceError, catalogue
 from spaces.errors import Problem
 
 if TYPE_CHECKING:
+    from search.by_name import SpecError
     from search.tracking import Tracking
     from search.worker import Workplace
 
@@ -176,6 +177,7 @@ def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = prin
 def check(space: Space) -> None:
     """Refuse a sampler or pruner that cannot work; raises `SpaceError` naming the key."""
     from search import pruning, samplers
+    from search.by_name import SpecError
     from search.study import pruner_spec
 
     search = space.search
@@ -184,12 +186,16 @@ def check(space: Space) -> None:
         samplers.sampler(
             search.sampler.model_dump(), seed=0, space=space, objectives=search.objectives
         )
-    except ValueError as error:
-        raise SpaceError([Problem(None, "search.sampler", str(error))]) from None
+    except SpecError as error:
+        raise _wrong("sampler", error) from None
     try:
         pruning.Pruning(pruner_spec(space), name=space.name, costs=costs)
-    except ValueError as error:
-        raise SpaceError([Problem(None, "search.pruner", str(error))]) from None
+    except SpecError as error:
+        raise _wrong("pruner", error) from None
+
+
+def _wrong(key: str, error: SpecError) -> SpaceError:
+    return SpaceError([Problem(None, f"search.{key}.{error.key}", error.message)])
 
 
 def versions() -> dict[str, str]:
@@ -212,6 +218,12 @@ def _drive(
     say: Say,
 ) -> Study:
     """Hand the study to an executor; whatever happens, close it and bring MLflow level."""
+    from search import pruning
+    from search.study import pruner_spec
+
+    warning = pruning.warning(pruner_spec(study.space), study.objectives)
+    if warning:
+        say(f"warning: {warning}")
     try:
         study.begin(pid=os.getpid(), host=socket.gethostname(), versions=versions())
         with _tracking(study, tracking_uri, say) as tracking:

@@ -148,10 +148,11 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
     )
 
 
-def study_run(snapshot: Snapshot, links: Mapping[int, str], *, depends: str = "") -> Run:
+def study_run(snapshot: Snapshot, *, links: Mapping[int, str], page: str, depends: str = "") -> Run:
     """The parent run: hypervolume over finished trials, counts at the end, the study in words.
 
-    `links` lead from trial numbers to their runs; `depends` is the digest of those runs.
+    `links` lead from trial numbers to their runs, `page` to all of them; `depends` is the digest of
+    those runs.
     """
     study, trials = snapshot.study, snapshot.trials
     last = max([study.started, *(_stopped(trial) for trial in trials)])
@@ -173,7 +174,7 @@ def study_run(snapshot: Snapshot, links: Mapping[int, str], *, depends: str = ""
         ended=None if snapshot.live else milliseconds(last),
         tags={
             "eca.study": study.uuid,
-            "mlflow.note.content": cut(description(snapshot, links), TAG_LENGTH),
+            "mlflow.note.content": cut(description(snapshot, links, page), TAG_LENGTH),
         },
         points=tuple(points),
         files={"space.yaml": space_text(study)},
@@ -185,8 +186,8 @@ def study_run(snapshot: Snapshot, links: Mapping[int, str], *, depends: str = ""
     )
 
 
-def description(snapshot: Snapshot, links: Mapping[int, str]) -> str:
-    """The study in Markdown: its question, its front, its counts, how to have it again."""
+def description(snapshot: Snapshot, links: Mapping[int, str], page: str) -> str:
+    """The study in Markdown; MLflow folds it after a few lines, so what counts comes first."""
     study, trials = snapshot.study, snapshot.trials
     counts = {**tables.outcomes(trials), **snapshot.counts}
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
@@ -195,11 +196,11 @@ def description(snapshot: Snapshot, links: Mapping[int, str]) -> str:
     asked = question(study)
     paragraphs = [
         *([f"**{tables.escape(asked)}**"] if asked else []),
+        f"Trials: {said or 'none yet'}. Hypervolume {volume:.6g}. [Table and charts]({page}), the "
+        "front in orange; `pareto.html` among the artifacts is the front to explore.",
         f"### Front\n\n{front}",
-        f"Hypervolume {volume:.6g}. Trials: {said or 'none yet'}. 1 MAC = 2 FLOPs.",
-        "The front's runs carry the tag `eca.front`; to see them alone, filter the runs by "
-        "``tags.`eca.front` = '1'``. A stopped trial has no `final_` metrics. `pareto.html` among "
-        "the artifacts is the front to explore.",
+        "1 MAC = 2 FLOPs. A stopped trial has no `final_` metrics. To see the front alone, filter "
+        "the runs by ``tags.`eca.front` = '1'``.",
         "### Again\n\n`space.yaml` among the artifacts is the whole study: "
         f"`eca-search run space.yaml`. This one lies in `{study.folder}`.",
     ]

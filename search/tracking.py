@@ -155,7 +155,7 @@ class Tracking:
         _mark(store, snapshot)
         begun = time.monotonic()
         if begun >= self._refresh:
-            store.put(PARENT, study_run(snapshot, store.links()))
+            store.put(PARENT, study_run(snapshot, links=store.links(), page=store.page))
             now = time.monotonic()
             self._refresh = now + max(REFRESH, (now - begun) / SHARE)
 
@@ -185,12 +185,14 @@ def _write(store: _Store, snapshot: Snapshot) -> None:
         store.put(trial.number, run)
         digests.append(run.digest)
     _mark(store, snapshot)
-    study = study_run(snapshot, store.links(), depends=sha(repr(digests)))
+    study = study_run(snapshot, links=store.links(), page=store.page, depends=sha(repr(digests)))
     store.put(PARENT, study, attach=lambda: _figures(snapshot))
 
 
 def _parent(store: _Store, snapshot: Snapshot) -> str:
-    return store.find(PARENT) or store.create(PARENT, study_run(snapshot, {}))
+    return store.find(PARENT) or store.create(
+        PARENT, study_run(snapshot, links={}, page=store.page)
+    )
 
 
 def _mark(store: _Store, snapshot: Snapshot) -> None:

@@ -34,8 +34,7 @@ def test_the_first_signal_raises_in_the_main_thread(signum: signal.Signals) -> N
     before = signal.getsignal(signum)
     interrupts = Interrupts()
     with pytest.raises(KeyboardInterrupt), interrupts:
-        os.kill(os.getpid(), signum)
-        time.sleep(5)
+        signal.raise_signal(signum)
     assert interrupts.code == {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}[signum.name]
     assert signal.getsignal(signum) == before
 
@@ -43,9 +42,9 @@ def test_the_first_signal_raises_in_the_main_thread(signum: signal.Signals) -> N
 def test_a_decision_is_not_interrupted_half_way() -> None:
     """A signal that comes in `search.study` waits for the next `check`."""
     interrupts = Interrupts()
-    deciding = {"__name__": "search.study", "os": os, "signal": signal}
+    deciding = {"__name__": "search.study", "signal": signal}
     with interrupts:
-        exec("os.kill(os.getpid(), signal.SIGTERM); written = True", deciding)
+        exec("signal.raise_signal(signal.SIGTERM); written = True", deciding)
         assert deciding["written"]
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
@@ -59,8 +58,7 @@ def test_signals_that_a_library_took_are_taken_back() -> None:
             signal.signal(signum, signal.SIG_IGN)
         interrupts.check()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(5)
+            signal.raise_signal(signal.SIGUSR1)
 
 
 @pytest.mark.parametrize(

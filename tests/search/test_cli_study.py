@@ -7,8 +7,11 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -334,3 +337,34 @@ def test_exit_codes_of_failing_trials(
     told = eca("show", out / "tiny", number)
     assert f": {failed}" in told.out
     assert ("a fault on purpose" in told.out) == (code == 1)
+
+
+@pytest.mark.slow
+def test_ui_serves_the_store_on_this_machine(done: tuple[Path, object]) -> None:
+    """The printed address answers, with the study among its experiments, until it is ended."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "search", "ui", str(done[0])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        address = line.split()[2]
+        assert address.startswith("http://127.0.0.1:")
+        question = f"{address}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=tiny"
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(question, timeout=5) as answer:
+                    told = json.load(answer)
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.2)
+        assert told["experiment"]["name"] == "tiny"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()

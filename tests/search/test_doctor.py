@@ -75,7 +75,7 @@ def test_a_torchvision_built_for_another_torch() -> None:
 
 
 def test_a_pair_that_imports_but_was_not_built_together() -> None:
-    """torchvision 0.(n + 15) belongs to torch 2.n: another pair is worth a warning."""
+    """Torchvision 0.(n + 15) belongs to torch 2.n: another pair is worth a warning."""
     installed = version("torchvision")
     minor = int(installed.split(".")[1]) - doctor.TORCHVISION
     assert doctor.pair(f"2.{minor}.0", imported(0)).state == "ok"

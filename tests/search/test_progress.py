@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,18 +219,30 @@ def test_durations(seconds: float, shown: str) -> None:
     assert text.duration(seconds) == shown
 
 
-def test_the_summary_names_losses_and_places(study: Study, call: Callable[[Study], str]) -> None:
+def test_the_summary_names_losses_and_places(study: Study) -> None:
     """At the end: outcomes with reasons, the front, the folder, the command for the pages."""
     finish(study)
     train(study, 0.2, ending=Ending("diverged", "loss is nan"))
-    told = call(study)
+    told = text.summary(study)
     assert "seen: 2 of 4 trials: 1 finished, 1 failed" in told
     assert f"  diverged 1: #{study.trials[1].number:03d} loss is nan" in told
     assert "Pareto front: 1 network, hypervolume " in told
     assert f"eca-search ui {study.folder}" in told
 
 
-@pytest.fixture
-def call() -> Callable[[Study], str]:
-    """The summary of a study."""
-    return text.summary
+@pytest.mark.parametrize(
+    ("terminal", "term", "kind"),
+    [(True, "xterm", Block), (True, "dumb", Lines), (False, "xterm", Lines)],
+)
+def test_the_block_is_for_terminals(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, term: str, kind: type
+) -> None:
+    """A terminal that can show it gets the block; a dumb one, a file or a pipe gets lines."""
+    ends = os.openpty() if terminal else os.pipe()
+    monkeypatch.setenv("TERM", term)
+    with open(ends[1], "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress.shown() as chosen:
+            assert isinstance(chosen, kind)
+        monkeypatch.undo()
+    os.close(ends[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import socket
@@ -631,6 +632,27 @@ def test_telemetry_is_off(store: str) -> None:
     """MLflow sends nothing home, and its settings are left to whoever has set them."""
     tracking._client(store)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_the_page_of_a_study_shows_its_front(store: str, tmp_path: Path) -> None:
+    """The experiment carries a view by whose address trials come sorted, with accuracy over costs.
+
+    The layout's keys are MLflow's own (its web application, 3.17.2); they were seen to work there.
+    """
+    study = four(tmp_path)
+    following = Tracking(store, "digits", study)  # type: ignore[arg-type]
+    address = following.page()
+    assert address.startswith("#/experiments/1/runs?viewStateShareKey=front")
+    experiment = tracking._client(store).get_experiment("1")
+    layout = json.loads(experiment.tags["mlflow.sharedViewState.front"])
+    assert layout["orderByKey"] == "metrics.`final_val_accuracy`"
+    charts = [
+        (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in layout["compareRunCharts"]
+    ]
+    assert charts == [("macs", "final_val_accuracy"), ("n_params", "final_val_accuracy")]
+    assert {chart["metricSectionId"] for chart in layout["compareRunCharts"]} <= {
+        section["uuid"] for section in layout["compareRunSections"]
+    }
 
 
 def test_importing_tracking_does_not_import_mlflow() -> None:
