@@ -76,7 +76,7 @@ class History:
 
     def _alias(self, record: Record) -> None:
         trial = self.trials[record["of"]]
-        alias = {"values": record["values"], "time": record["time"]}
+        alias = {name: record[name] for name in ("values", "time", "replicate")}
         self.trials[trial.number] = replace(trial, aliases=(*trial.aliases, alias))
 
     def _start(self, record: Record) -> None:
@@ -149,6 +149,12 @@ class History:
 def replicate_of(trial: Trial, number: int) -> Replicate | None:
     """The trial's replicate of that number, if it was ever started."""
     return next((known for known in trial.replicates if known.number == number), None)
+
+
+def planned(trial: Trial) -> int:
+    """How many replicates duplicates have asked for, the first included."""
+    asked = [alias["replicate"] for alias in trial.aliases if alias["replicate"] is not None]
+    return max(asked, default=0) + 1
 
 
 def is_open(replicate: Replicate) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import platform
 import socket
@@ -106,7 +107,7 @@ def run(
     at = reference(space)
     with held(space) as drive:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPACE).write_text(space.to_yaml())
+        (folder / SPACE).write_text(_preamble(space) + space.to_yaml())
         study = Study.create(
             folder,
             space,
@@ -192,6 +193,16 @@ def check(space: Space) -> None:
         pruning.Pruning(pruner_spec(space), name=space.name, costs=costs)
     except SpecError as error:
         raise _wrong("pruner", error) from None
+
+
+def _preamble(space: Space) -> str:
+    """The comments a space file opens with: its question, command, cost and expectation."""
+    if not space.source.is_file():
+        return ""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), space.source.read_text().splitlines()
+    )
+    return "".join(f"{line}\n" for line in lines if "yaml-language-server" not in line)
 
 
 def _wrong(key: str, error: SpecError) -> SpaceError:

@@ -313,6 +313,7 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
                 configure_logging=True,
             )
         logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # endings are told by us
         try:
             have = ray.cluster_resources()
             nodes = sum(node["Alive"] for node in ray.nodes())
@@ -360,7 +361,7 @@ def _ending(error: BaseException | str) -> Ending:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return Ending("host_oom", sentence)
     lost = isinstance(error, ray.exceptions.RayActorError) and (
-        error.preempted or ("node" in whole.lower() and "died" in whole.lower())
+        error.preempted or "node has died" in whole or "node was terminated" in whole
     )
     return Ending("preempted", sentence) if lost else Ending("crashed", sentence, whole[-DETAIL:])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search import pareto, verdict
-from search.history import History, is_open, replicate_of
+from search.history import History, is_open, planned, replicate_of
 from search.journal import Journal, JournalError, Record, read
 from search.trial import COSTS, RETRIED, Assignment, Candidate, Ending, Trial, digest_int
 from spaces import Space
@@ -389,22 +389,30 @@ class Study:
     def _answer_duplicate(self, trial: Trial, values: Values) -> bool:
         """A network seen before: its outcome is the answer, or it gains a replicate.
 
-        With `duplicates: replicate` a finished network gains one, as long as there were fewer such
-        replicates than trials, so that a small space cannot be replicated without end.
+        With `duplicates: replicate` one that finished, or may yet, gains one, as long as there were
+        fewer duplicates than trials, so that a small space cannot be replicated without end.
         """
         gains = (
             self.space.search.duplicates == "replicate"
-            and trial.outcome == "finished"
+            and trial.outcome in (None, "finished")
             and self.history.duplicates < self.history.total
-            and not any(is_open(replicate) for replicate in trial.replicates)
-            and all(queued != trial.number for queued, _ in self._queue)
         )
-        index = len(trial.replicates) if gains else None
+        index = max(self.space.search.replicates, planned(trial)) if gains else None
         self._proposal("alias", values, of=trial.number, replicate=index)
-        if index is None:
+        return index is not None and self._queue_replicates(trial.number)
+
+    def _queue_replicates(self, number: int) -> bool:
+        """Queue what a trial whose first replicate has finished still lacks; True: something."""
+        trial = self.history.trials[number]
+        if not trial.replicates or trial.replicates[0].outcome != "finished":
             return False
-        self._queue.append((trial.number, index))
-        return True
+        missing = [
+            (number, index)
+            for index in range(1, max(self.space.search.replicates, planned(trial)))
+            if replicate_of(trial, index) is None and (number, index) not in self._queue
+        ]
+        self._queue.extend(missing)
+        return bool(missing)
 
     def _unseen(self) -> Values | None:
         """A feasible point nobody has trained, or None, which ends the proposing."""
@@ -440,16 +448,10 @@ class Study:
         """Queue the trial's next replicates, or, when all have ended, say what it was worth."""
         trial = self.history.trials[number]
         first = trial.replicates[0]
-        if first.outcome == "finished":
-            missing = [
-                index
-                for index in range(1, self.space.search.replicates)
-                if replicate_of(trial, index) is None and (number, index) not in self._queue
-            ]
-            self._queue.extend((number, index) for index in missing)
-            queued = any(waiting == number for waiting, _ in self._queue)
-            if queued or any(replicate.outcome is None for replicate in trial.replicates):
-                return
+        self._queue_replicates(number)
+        queued = any(waiting == number for waiting, _ in self._queue)
+        if queued or any(replicate.outcome is None for replicate in trial.replicates):
+            return
         objectives, spread = verdict.worth(trial, list(self.objectives))
         self._record(
             "trial",

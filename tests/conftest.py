@@ -1,4 +1,4 @@
-"""What several test files share: small real spaces, one Ray for the session, data when it is there."""
+"""What several test files share: small real spaces, one Ray, data when it is there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-PLUGIN = Path(__file__).parent / "plugins" / "faulty.py"
-
 SPACE = """\
 name: {name}
 task: {{name: classification}}
@@ -31,6 +29,12 @@ search:
   executor: inprocess
   {search}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Digests and decoded images of the tests stay out of a person's cache."""
+    os.environ.setdefault("ECA_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -216,12 +216,12 @@ def test_show_of_no_trial(eca: Eca, study: Path, number: str) -> None:
     assert "#000 to #002" in said.err
 
 
-def test_sync_of_a_level_store_adds_nothing(eca: Eca, study: Path) -> None:
+def test_sync_of_a_level_store_adds_nothing(eca: Eca, done: tuple[Path, object]) -> None:
     """The run has written every trial; `sync` finds nothing to do and changes nothing."""
-    store = study.parent / "mlflow.db"
+    store = done[0].parent / "mlflow.db"
     before = _dump(store)
-    assert all(trial.name in before for trial in search.load(study).trials)
-    said = eca("sync", study)
+    assert all(trial.name in before for trial in search.load(done[0]).trials)
+    said = eca("sync", done[0])
     assert (said.code, said.err) == (0, "")
     assert _dump(store) == before
 

@@ -20,7 +20,7 @@ class Tokens(nn.Module):
         super().__init__()
         self.mix = nn.Linear(8, 24)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.mix(x.flatten(2).transpose(1, 2))
 
 
@@ -31,7 +31,7 @@ class Heads(nn.Module):
         super().__init__()
         self.project = nn.Conv2d(8, 24, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
         q, k, v = self.project(x).view(n * 2, 3, c // 2, h * w).unbind(1)
         return (v @ (q.transpose(1, 2) @ k).softmax(-1)).reshape(n, c, h, w)
@@ -44,7 +44,7 @@ class Doubled(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(8, 8, 3, padding=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         one, two = self.conv(torch.cat([x, x.flip(3)])).chunk(2)
         return one + two
 
@@ -56,7 +56,7 @@ class Spatial(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
         return x * self.conv(y).sigmoid()
 
@@ -68,7 +68,7 @@ class Shuffled(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(8, 16, 3, groups=4, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
         y = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         return F.pad(self.conv(y), (1, 1, 1, 1))
