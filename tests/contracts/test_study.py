@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import search
+import trainers
 from search.journal import read
 from search.study import Study
 
@@ -88,7 +89,7 @@ def test_a_search_ends_with_a_front(go: Callable[..., Study], write_space: Write
 def test_both_executors_train_the_same(
     write_space: WriteSpace, tmp_path: Path, cluster: None
 ) -> None:
-    """A result depends on config and seed, never on the worker, its process or the trial's number."""
+    """A result depends on config and seed, never on the worker or its process."""
     path = write_space(trials=4)
     curves = []
     for executor in ("inprocess", "ray"):
@@ -219,6 +220,9 @@ def test_the_pruner_stops_a_training_midway(
     for trial in pruned:
         kinds = [r["kind"] for r in records if r.get("trial") == trial.number]
         assert kinds.index("end") == len(kinds) - 2  # then only the trial's own record
+        # the worker stores an epoch before it tells of it: one more would be lying there
+        stored = trainers.history(study.folder / "checkpoints" / f"{trial.key}-r0")
+        assert len(stored) == len(trial.replicates[0].curve)
     assert nothing_runs(study)
 
 
@@ -356,9 +360,7 @@ def test_a_study_is_read_back_by_a_process_that_knows_nothing(
 ) -> None:
     """`load` needs the folder alone: the plugin's path is in the journal."""
     study = go(
-        write_space(
-            trials=1, width="0.25", attention="{name: faulty, fault: raise, after: 9999}"
-        )
+        write_space(trials=1, width="0.25", attention="{name: faulty, fault: raise, after: 9999}")
     )
     ask = f"import search; s = search.load({str(study.folder)!r}); print(s.hypervolume())"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)

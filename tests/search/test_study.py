@@ -152,7 +152,7 @@ def test_a_study_closed_and_taken_up_proposes_the_same(
 def test_a_driver_that_dies_leaves_nothing_running(
     space: Callable[..., Space], tmp_path: Path
 ) -> None:
-    """Without a close: attempts are interrupted at the next start, and every trial is finished once."""
+    """Without a close: attempts are interrupted at the next start, trials finish once."""
     study = create(tmp_path / "a", space(trials=8))
     for number, _ in enumerate(steps(study)):
         if number == 31:
