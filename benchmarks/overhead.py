@@ -13,7 +13,7 @@ ray-default     the same as Ray does it by default: a process a trial (fewer tri
 optuna-sqlite   Optuna with SQLite storage, n_jobs=2: every report is a row
 
 "to the journal" ends with the last fsynced record, "to MLflow" when the store is level too. ms per
-trial above ideal = (wall - trials * seconds / workers) / trials. Rounds alternate; medians and ranges
+trial above ideal = (wall - trials * seconds / workers) / trials. Rounds alternate; medians, ranges
 are written to benchmarks/results/overhead-<date>.json. Nothing imports torch but our examiner.
 """
 

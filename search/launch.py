@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import spaces
 from search import journal
-from search.study import Study
+from search.study import Examine, Study
 from search.trial import COSTS
 from spaces import Space, SpaceError, catalogue
 from spaces.errors import Problem
+from trainers.datasets import DatasetError
 
 if TYPE_CHECKING:
     from search.by_name import SpecError
@@ -36,6 +37,7 @@ Held = Callable[[Space], AbstractContextManager[Drive]]
 """An executor for a space, with what it needs (a connection to Ray) held open while it is used."""
 
 SPACE = "space.yaml"
+TRIED = 100
 PROGRESS = 10.0
 """Seconds between two looks of MLflow at a trial that is still running."""
 
@@ -99,12 +101,12 @@ def run(
                 "  or start another: give it another `name`, or another --out"
             )
         return _resume(folder, None, held, tracking_uri, watch, say)
-    from search.examine import examiner, reference
+    from search.examine import examiner
+    from search.survey import reference
 
     examine = examiner(space)
-    first = space.baselines()[0] if space.baselines() else space.sample(seed=0)
-    examine(first)  # data missing or a network that cannot be built: said before anything exists
-    at = reference(space)
+    at = reference(space)  # no network within the limits: said before anything exists
+    first = _first(space, examine)  # likewise data that is missing, or a baseline that is nonsense
     with held(space) as drive:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPACE).write_text(_preamble(space) + space.to_yaml())
@@ -146,9 +148,14 @@ def _resume(
     watch: Watch,
     say: Say,
 ) -> Study:
-    space = _space_of(folder)
+    ended = load(folder)
+    if ended.history.ended and trials in (None, ended.history.total):
+        say(f"{ended.name} is finished ({ended.history.ended}); --trials N goes on to N in all")
+        watch(ended)
+        return ended
     from search.examine import examiner
 
+    space = ended.space
     with held(space) as drive:
         study = Study.drive(folder, space, examiner(space))
         try:
@@ -193,6 +200,29 @@ def check(space: Space) -> None:
         pruning.Pruning(pruner_spec(space), name=space.name, costs=costs)
     except SpecError as error:
         raise _wrong("pruner", error) from None
+
+
+def _first(space: Space, examine: Examine) -> dict[str, Any]:
+    """A point that can be built, with its data there; every baseline must be one."""
+    for number, values in enumerate(space.baselines(), start=1):
+        try:
+            examine(values)
+        except DatasetError:
+            raise
+        except ValueError as error:
+            raise SpaceError([Problem(None, f"search.baselines.{number}", str(error))]) from None
+    for seed in range(TRIED):
+        values = space.sample(seed=seed)
+        try:
+            examine(values)
+        except DatasetError:
+            raise
+        except ValueError as error:
+            reason = error
+        else:
+            return values
+    said = f"none of {TRIED} random points can be built: {reason}"
+    raise SpaceError([Problem(None, "", said)])
 
 
 def _preamble(space: Space) -> str:

@@ -13,7 +13,7 @@ import click
 from search.commands import as_json, command, emit, overrides, plugin
 
 if TYPE_CHECKING:
-    from search.examine import Survey
+    from search.survey import Survey
     from spaces import Space
     from spaces.parameters import Parameter
 
@@ -76,7 +76,8 @@ def validate(
     and elsewhere the least and most that moving one hole at a time reaches.
     """
     import spaces
-    from search import examine, launch
+    from search import launch
+    from search.survey import survey
     from spaces import catalogue
 
     for file in plugins:
@@ -84,16 +85,16 @@ def validate(
     loaded = spaces.load(space, overrides=overrides)
     launch.check(loaded)
     loaded.baselines()
-    survey = examine.survey(loaded)
-    notes = list(_notes(loaded, survey))
+    spanned = survey(loaded)
+    notes = list(_notes(loaded, spanned))
     if as_json:
         emit(
             name=loaded.name,
             parameters=[_described(parameter) for parameter in loaded.parameters],
-            settings=survey.settings,
-            networks=survey.networks,
-            costs={name: list(map(int, ends)) for name, ends in survey.costs.items()},
-            within_limits=survey.within,
+            settings=spanned.settings,
+            networks=spanned.networks,
+            costs={name: list(map(int, ends)) for name, ends in spanned.costs.items()},
+            within_limits=spanned.within,
             notes=notes,
         )
         return
@@ -102,15 +103,15 @@ def validate(
         where = " and ".join(f"{name} is {label}" for name, label in parameter.condition)
         suffix = f"   where {where}" if where else ""
         click.echo(f"  {parameter.name}: {_range(parameter)}{suffix}")
-    click.echo(f"settings  {_count(survey.settings)}")
-    click.echo(f"networks  {_count(survey.networks)}")
-    for name, (least, most) in survey.costs.items():
+    click.echo(f"settings  {_count(spanned.settings)}")
+    click.echo(f"networks  {_count(spanned.networks)}")
+    for name, (least, most) in spanned.costs.items():
         click.echo(f"{name:8}  {least:,.0f} to {most:,.0f}")
     for note in notes:
         click.echo(f"note: {note}")
 
 
-def _notes(space: Space, survey: Survey) -> Iterator[str]:
+def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     """What is legal but worth knowing before hours are spent."""
     from search import pruning
 
@@ -126,11 +127,13 @@ def _notes(space: Space, survey: Survey) -> Iterator[str]:
             f"{', '.join(free)} is continuous and part of the run key: no proposal will be a "
             "duplicate, so networks that are equal are trained again for every value"
         )
-    elif survey.networks is not None and survey.settings is not None:
-        yield from _duplicates(survey.settings, survey.networks, bool(recipe), space.search.trials)
-    if survey.within is not None and survey.within < 1:
-        yield f"{survey.within:.0%} of the settings are within `search.limits`"
-    for reason in survey.invalid:
+    elif spanned.networks is not None and spanned.settings is not None:
+        yield from _duplicates(
+            spanned.settings, spanned.networks, bool(recipe), space.search.trials
+        )
+    if spanned.within is not None and spanned.within < 1:
+        yield f"{spanned.within:.0%} of the settings are within `search.limits`"
+    for reason in spanned.invalid:
         yield f"some settings cannot be built, and are never trained: {reason}"
 
 
