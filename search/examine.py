@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from spaces import Config, Space
 from trainers.data import digest
 
 Values = dict[str, Any]
+SAID = re.compile(r"^(backbone\.width|attention)$|^attention\..*(placement|mapping|position)\b")
+"""Parameters that a label tells in words of its own."""
 
 
 def examiner(space: Space) -> Callable[[Values], Candidate]:
@@ -71,15 +74,13 @@ def label(config: Config, kernels: Mapping[str, int], values: Values) -> str:
         words.append("k" + "-".join(_by_stage(kernels)))
     if config.attention.position not in (None, "final"):
         words.append(str(config.attention.position))
-    told = ("backbone.width", "attention")
-    words += [
-        f"{name.rpartition('.')[2]}{value:g}"
-        if isinstance(value, float)
-        else f"{name.rpartition('.')[2]}={value}"
-        for name, value in values.items()
-        if not name.startswith(told)
-    ]
+    words += [_word(name, value) for name, value in values.items() if not SAID.search(name)]
     return " ".join(words)
+
+
+def _word(name: str, value: Any) -> str:
+    last = name.rpartition(".")[2]
+    return f"{last}{value:g}" if isinstance(value, int | float) else f"{last}={value}"
 
 
 def _by_stage(kernels: Mapping[str, int]) -> Iterator[str]:

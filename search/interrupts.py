@@ -1,18 +1,20 @@
 """Signals that stop a search: asked once it stops in order, asked twice at once.
 
-Ray and Tune install handlers of their own when they start; `check`, called from the loop, takes the
-signals back.
+The first signal raises in the main thread. The second is answered by a thread of its own, because
+the main thread may be stuck in compiled code (Ray's, PyTorch's) where Python hears no signal. Ray
+and Tune install handlers when they start; `check`, called from the loop, takes the signals back.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
 """Exit codes by signal; SIGUSR1 is what batch systems send before they take the machine away."""
 
 ECHO = 0.5
@@ -26,22 +28,30 @@ class Interrupts:
     """Inside `with`, the first signal raises `KeyboardInterrupt` in the main thread.
 
     The exception is `KeyboardInterrupt` for every signal, because Ray's compiled parts let no other
-    one pass. `signum` says which it was.
+    one pass. `signum` says which it was. A process forked inside has its usual signals.
     """
+
+    _entered: Interrupts | None = None
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._since = 0.0
         self._due = False
         self._before: dict[int, Any] = {}
+        self._wakeup = -1
+        self._told = -1
 
     @property
     def code(self) -> int:
         """The exit code that says which signal came."""
-        return CODES[signal.Signals(self.signum or signal.SIGINT)]
+        return CODES[self.signum or signal.SIGINT]
 
     def __enter__(self) -> Interrupts:
+        heard, self._told = os.pipe()
+        os.set_blocking(self._told, False)
         self._before = {signum: signal.getsignal(signum) for signum in CODES}
+        self._wakeup = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
+        threading.Thread(target=_second, args=(heard,), daemon=True).start()
+        Interrupts._entered = self
         self._arm()
         return self
 
@@ -51,8 +61,7 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for signum, before in self._before.items():
-            signal.signal(signum, before)
+        self._disarm()
 
     def check(self) -> None:
         """Stop here if a signal came while a decision was being written down."""
@@ -62,25 +71,42 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _arm(self) -> None:
+        signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
         for signum in CODES:
             if signal.getsignal(signum) != self._catch:
                 signal.signal(signum, self._catch)
 
+    def _disarm(self) -> None:
+        Interrupts._entered = None
+        signal.set_wakeup_fd(self._wakeup)
+        for signum, before in self._before.items():
+            signal.signal(signum, before)
+        os.close(self._told)
+
     def _catch(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum, self._due = signum, _deciding(frame)
+            if not self._due:
+                raise KeyboardInterrupt
+
+
+def _second(heard: int) -> None:
+    """Read signals as they come, one byte each, until the other end is closed."""
+    first: float | None = None
+    while byte := os.read(heard, 1):
         now = time.monotonic()
-        if self.signum is not None:
-            if now - self._since > ECHO:
-                os._exit(CODES[signal.Signals(signum)])
-            return
-        self.signum, self._since = signum, now
-        _say(b"stopping in order; the same again stops at once\n")
-        self._due = _deciding(frame)
-        if not self._due:
-            raise KeyboardInterrupt
+        if byte[0] not in CODES:
+            continue
+        if first is None:
+            first = now
+            _say(b"stopping in order; once more stops at once\n")
+        elif now - first > ECHO:
+            os._exit(CODES[byte[0]])
+    os.close(heard)
 
 
 def _say(line: bytes) -> None:
-    """To stderr past Python's own buffers, which a signal may have come in the middle of."""
+    """To stderr past Python's own buffers, which the main thread may be in the middle of."""
     try:
         os.write(2, line)
     except OSError:
@@ -93,3 +119,12 @@ def _deciding(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _forked() -> None:
+    """A child, such as a data loader's process, is ended by its parent's SIGTERM as ever."""
+    if Interrupts._entered is not None:
+        Interrupts._entered._disarm()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -85,6 +85,41 @@ def test_the_second_signal_leaves_at_once(pause: float, code: int) -> None:
     assert (done.returncode, done.stderr.count("stopping in order")) == (code, 1)
 
 
+def test_a_second_signal_is_heard_in_compiled_code() -> None:
+    """A main thread that hears no signals, as in Ray's connecting, is left all the same."""
+    script = (
+        "import ctypes, os, signal, threading\n"
+        "from search.interrupts import Interrupts\n"
+        "def twice():\n"
+        "    for pause in (0.2, 0.8):\n"
+        "        threading.Event().wait(pause); os.kill(os.getpid(), signal.SIGINT)\n"
+        "with Interrupts():\n"
+        "    threading.Thread(target=twice, daemon=True).start()\n"
+        "    left = 60\n"
+        "    while left: left = ctypes.CDLL(None).sleep(left)\n"
+    )
+    # a loop in C, for which `sleep` stands: it goes on after a signal, and Python is not asked
+    script = script.replace("    while left:", "    signal.pthread_sigmask(0, [2])\n    while left:")
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)
+    assert done.returncode == 130
+    assert time.monotonic() - started < 50
+
+
+def test_a_forked_process_has_its_usual_signals() -> None:
+    """A data loader's worker dies of its parent's SIGTERM, and the parent does not hear of it."""
+    with Interrupts() as interrupts:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(1)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        interrupts.check()
+    assert os.WTERMSIG(status) == signal.SIGTERM
+    assert interrupts.signum is None
+
+
 def interrupted(tmp_path: Path, executor: str, signum: signal.Signals) -> tuple[int, str]:
     """Send a signal to a search that has reported an epoch; its exit code and what it said."""
     (tmp_path / "long.yaml").write_text(SPACE)

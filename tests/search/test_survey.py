@@ -1,0 +1,140 @@
+"""What a space spans, and what a point is called, before anything trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spaces
+import trainers
+from search.examine import examiner
+from search.survey import ends, reference, survey
+from spaces import Space, SpaceError
+
+SPACE = """\
+name: span
+task: {name: classification}
+dataset: {name: digits}
+backbone: {name: resnet, depth: 8, width: {choice: [0.25, 0.5, 1.0], default: 0.5}}
+attention:
+  choice:
+    - {name: none}
+    - {name: se, reduction: {choice: [4, 8]}}
+    - name: eca
+      placement: {name: stages, stages: {subset: [1, 2, 3]}}
+      mapping: {name: log2, gamma: {float: [1, 4], step: 1}, b: {int: [-1, 3]}}
+training: {epochs: 1, batch_size: 32, optimizer: {name: sgd, lr: 0.1}}
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Any:
+    """The space above with a search section of one's own."""
+
+    def load(search: str = "{trials: 4}", text: str = SPACE) -> Space:
+        path = tmp_path / "span.yaml"
+        path.write_text(f"{text}search: {search}\n")
+        return spaces.load(path)
+
+    return load
+
+
+def test_ends_are_those_of_the_whole_list(make: Any) -> None:
+    """Moving one hole at a time finds the least and the most that listing every setting finds."""
+    space = make()
+    costs = [trainers.measure(space.at(values)) for values in space.settings()]
+
+    assert ends(space) == {
+        "params": (min(c.params for c in costs), max(c.params for c in costs)),
+        "macs": (min(c.macs for c in costs), max(c.macs for c in costs)),
+    }
+
+
+def test_networks_are_counted_by_identity(make: Any) -> None:
+    """843-like spaces hold far fewer networks than settings, and the count is exact."""
+    space = make()
+    found = survey(space)
+
+    assert found.settings == space.size() == len(list(space.settings()))
+    identities = {trainers.identity(space.at(values)) for values in space.settings()}
+    assert found.networks == len(identities) < found.settings
+
+
+def test_the_reference_is_the_spaces_largest(make: Any) -> None:
+    """Of each cost that is an objective: SE is the costliest attention here."""
+    largest = trainers.measure(
+        make().at({"backbone.width": 1.0, "attention": "se", "attention.se.reduction": 4})
+    )
+
+    assert reference(make())["params"] == largest.params
+    assert reference(make("{trials: 4, reference: {macs: 5e6}}"))["macs"] == 5e6
+    assert set(reference(make("{trials: 4, objectives: {val_accuracy: max, macs: min}}"))) == {
+        "macs"
+    }
+
+
+def test_a_limit_bounds_the_reference(make: Any) -> None:
+    """Where limits cut the space, the limit itself is the reference."""
+    assert reference(make("{trials: 4, limits: {params: 30e3}}"))["params"] == 30e3
+    assert survey(make("{trials: 4, limits: {params: 30e3}}")).within == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("look", [survey, reference])
+def test_a_limit_nobody_can_meet_names_the_smallest(make: Any, look: Any) -> None:
+    """The message says what is to be had."""
+    with pytest.raises(SpaceError, match=r"search\.limits\.params: .*the smallest has 5,142"):
+        look(make("{trials: 4, limits: {params: 100}}"))
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"backbone.width": 0.5, "attention": "none"}, "w0.5 none"),
+        (
+            {"backbone.width": 1.0, "attention": "se", "attention.se.reduction": 8},
+            "w1 se reduction8",
+        ),
+        (
+            {
+                "backbone.width": 1.0,
+                "attention": "eca",
+                "attention.eca.placement.stages.1": False,
+                "attention.eca.placement.stages.2": True,
+                "attention.eca.placement.stages.3": True,
+                "attention.eca.mapping.gamma": 1,
+                "attention.eca.mapping.b": 1,
+            },
+            "w1 eca s2,3 k7-7",
+        ),
+        (
+            {
+                "backbone.width": 0.5,
+                "attention": "eca",
+                "attention.eca.placement.stages.1": False,
+                "attention.eca.placement.stages.2": False,
+                "attention.eca.placement.stages.3": False,
+                "attention.eca.mapping.gamma": 2,
+                "attention.eca.mapping.b": 1,
+            },
+            "w0.5 none",
+        ),
+    ],
+)
+def test_a_trial_is_called_by_its_network(make: Any, values: dict[str, Any], name: str) -> None:
+    """Width, attention, where it stands and its kernels: what a runs table must tell."""
+    assert examiner(make())(values).label == name
+
+
+def test_a_training_hole_is_in_the_name(make: Any) -> None:
+    """Two trials of one network that differ in their recipe do not share a name."""
+    text = SPACE.replace("lr: 0.1", "lr: {float: [0.01, 1.0], log: true}")
+    examine = examiner(make("{trials: 4}", text))
+    base = {"backbone.width": 0.5, "attention": "none"}
+
+    first = examine({**base, "training.optimizer.lr": 0.1})
+    second = examine({**base, "training.optimizer.lr": 0.2})
+    assert (first.label, second.label) == ("w0.5 none lr0.1", "w0.5 none lr0.2")
+    assert first.identity == second.identity
+    assert first.key != second.key
