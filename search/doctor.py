@@ -21,6 +21,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
+from search.text import redacted
+
 GIB = 2**30
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 TORCHVISION = 15
@@ -155,11 +157,12 @@ def _store(out: Path, tracking_uri: str | None) -> Finding:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
     remedy = "give --tracking-uri of another store, or unset MLFLOW_TRACKING_URI"
     if uri.startswith(("http://", "https://")):
+        shown = redacted(uri)
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-                return Finding("MLflow store", "ok", f"{uri} answers")
+                return Finding("MLflow store", "ok", f"{shown} answers")
         except (OSError, ValueError) as error:
-            return Finding("MLflow store", "fail", f"{uri} does not answer ({error})", remedy)
+            return Finding("MLflow store", "fail", f"{shown} does not answer ({error})", remedy)
     if uri and "://" in uri and not uri.startswith("sqlite:///"):
         scheme = uri.partition("://")[0]
         if scheme == "file":

@@ -64,7 +64,12 @@ class Interrupts:
         self._disarm()
 
     def check(self) -> None:
-        """Stop here if a signal came while a decision was being written down."""
+        """Stop here if a signal came while a decision was being written down.
+
+        Elsewhere than in the main thread, which alone hears signals, there is nothing to do.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         self._arm()
         if self._due:
             self._due = False
@@ -121,10 +126,22 @@ def _deciding(frame: FrameType | None) -> bool:
     return False
 
 
+def _hold() -> None:
+    """No signal between a fork and the moment its child is its own: the parent would hear it."""
+    if Interrupts._entered is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
+
+
+def _release() -> None:
+    if Interrupts._entered is not None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
+
+
 def _forked() -> None:
     """A child, such as a data loader's process, is ended by its parent's SIGTERM as ever."""
     if Interrupts._entered is not None:
         Interrupts._entered._disarm()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -131,6 +132,11 @@ def summary(study: Study) -> str:
         lines += [f"Pareto front: {worth(study)}", front(study), MACS, ""]
     lines += [f"study    {folder}", f"look     eca-search ui {folder}"]
     return "\n".join(lines)
+
+
+def redacted(uri: str) -> str:
+    """The URI without the user and password that may be in it."""
+    return re.sub(r"//[^/@]*@", "//...@", uri)
 
 
 def shown(folder: Path) -> str:

@@ -81,8 +81,32 @@ plugin = click.option(
     metavar="FILE",
     help="A Python file with a variant of your own (repeatable).",
 )
+
+
+class StoreUri(click.ParamType[str]):
+    """Where an MLflow store is: a URI of a kind that MLflow writes."""
+
+    name = "uri"
+    schemes = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The URI as it is; a usage error for a scheme there is not, and for a plain folder."""
+        scheme, separator, _ = value.partition("://")
+        if scheme.partition("+")[0] in self.schemes:
+            return value
+        if separator and scheme != "file":
+            self.fail(f"no store of kind {scheme}:// (allowed: {', '.join(self.schemes)})", param)
+        folder = value.removeprefix("file://")
+        self.fail(
+            f"MLflow keeps runs in folders no more (got {value!r}; "
+            f"allowed: sqlite:///{folder or '.'}/mlflow.db, or another kind of store)",
+            param,
+        )
+
+
 tracking_uri = click.option(
     "--tracking-uri",
+    type=StoreUri(),
     metavar="URI",
     help="The MLflow store; else $MLFLOW_TRACKING_URI, else SQLite.",
 )

@@ -31,17 +31,20 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
             f"{host} may be reached by other machines, and MLflow has no password; "
             "add --expose if that is meant, or use an ssh tunnel"
         )
+    from search.text import redacted
+
     uri = store(folder, tracking_uri)
     if uri.startswith(("http://", "https://")):
-        click.echo(f"this study's runs are on a server already: {uri}")
+        click.echo(f"this study's runs are on a server already: {redacted(uri)}")
         return
     port = port or _free(host)
-    click.echo(f"MLflow at http://{host}:{port}   (Ctrl-C ends it; store {uri})")
+    click.echo(f"MLflow at http://{host}:{port}   (Ctrl-C ends it; store {redacted(uri)})")
     sys.stdout.flush()
-    arguments = ["--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
+    arguments = ["--host", host, "--port", str(port), "--workers", "1"]
     if uri.startswith("sqlite:///"):
         beside = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
         arguments += ["--artifacts-destination", str(beside)]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: other users see those
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # 15 processes and 1.2 GB otherwise
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])

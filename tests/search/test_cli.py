@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import spaces
 from search.cli import SECTIONS, cli, main
 from search.commands import Command
+from search.text import redacted
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"--debug", "--no-color"}
@@ -190,6 +191,9 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["sync", "nowhere"], "no study here"),
         (["ui", "nowhere"], "no MLflow store"),
         (["ui", "nowhere", "--host", "0.0.0.0"], "--expose"),
+        (["sync", "nowhere", "--tracking-uri", "foo://x"], "no store of kind foo://"),
+        (["run", "digits", "--tracking-uri", "./mlruns"], "sqlite:///./mlruns/mlflow.db"),
+        (["run", "digits", "--tracking-uri", "file:///runs"], "sqlite:////runs/mlflow.db"),
         (["init", "No Name.yaml"], "a-z"),
         (["init", "nowhere/x.yaml"], "nowhere"),
         (["schema", "--json"], "--json"),
@@ -228,6 +232,30 @@ def test_a_bad_override_is_named(eca: Eca, override: str) -> None:
     said = eca("validate", "digits", "--", override)
     assert (said.code, said.out) == (2, "")
     assert 1 <= len(said.err.strip().splitlines()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["cifar10_where", "dataset.root=/nowhere"], "dataset.root: no cifar10 data"),
+        (["digits", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_an_unfit_environment_is_exit_3(
+    eca: Eca, tmp_path: Path, arguments: list[str], hint: str
+) -> None:
+    """Data that is missing, a folder that cannot be made: 3, in a few lines; nothing is left."""
+    said = eca("run", *arguments, "--executor", "inprocess")
+    assert (said.code, said.out) == (3, "")
+    assert hint in said.err
+    assert len(said.err.splitlines()) <= 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_passwords_are_not_printed() -> None:
+    """A store's URI is shown without what stands before the host."""
+    assert redacted("postgresql://me:secret@host/db") == "postgresql://...@host/db"
+    assert redacted("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
 
 
 def test_debug_shows_the_traceback(eca: Eca) -> None:

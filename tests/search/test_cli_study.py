@@ -144,7 +144,7 @@ def test_status_while_a_driver_holds_the_study(eca: Eca, study: Path) -> None:
     journal = Journal(study)
     try:
         assert eca("status", study, "--json").json["state"] == "running"
-        said = eca("resume", study, "--executor", "inprocess")
+        said = eca("resume", study, "--trials", "4", "--executor", "inprocess")
         assert said.code == 2
         assert "is running this study" in said.err
     finally:
