@@ -52,6 +52,7 @@ EXIT = {
     "search.journal.JournalError": 2,
     "search.launch.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
+    "search.tracking.TrackingError": 75,
 }
 """Exit codes of what a person can cause, by name: naming a class here imports nothing."""
 

@@ -24,6 +24,8 @@ Record = dict[str, Any]
 
 FILE = "journal.jsonl"
 LOCK = ".driver.lock"
+PATIENCE = 0.5
+"""Seconds to wait for the lock: `busy` holds it for an instant."""
 
 
 class JournalError(RuntimeError):
@@ -44,7 +46,7 @@ class Journal:
         self.path = folder / FILE
         self._clock = clock
         self._group = group
-        self._lock = filelock.FileLock(folder / LOCK, timeout=0)
+        self._lock = filelock.FileLock(folder / LOCK, timeout=PATIENCE)
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -120,6 +122,12 @@ def exists(folder: Path) -> bool:
     """Whether a study was started here: whether its journal holds an acknowledged record."""
     path = folder / FILE
     return path.is_file() and bool(_load(path, quiet=True)[0])
+
+
+def refuse_driven(folder: Path) -> None:
+    """Raise `JournalError`, naming the driver, where somebody drives the study just now."""
+    if busy(folder):
+        raise JournalError(f"{folder}: {_owner(folder / FILE)} is running this study")
 
 
 def busy(folder: Path) -> bool:

@@ -12,13 +12,13 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import spaces
-from search import journal
+from search import journal, store
 from search.study import Examine, Study
 from search.trial import COSTS
 from spaces import Space, SpaceError, catalogue
@@ -27,6 +27,7 @@ from trainers.datasets import DatasetError
 
 if TYPE_CHECKING:
     from search.by_name import SpecError
+    from search.ray_tune import Cluster
     from search.tracking import Tracking
     from search.worker import Workplace
 
@@ -89,7 +90,9 @@ def run(
         catalogue.plug(plugin)
     space = source if isinstance(source, Space) else spaces.load(source, overrides=overrides)
     check(space)
+    _store(space, tracking_uri)
     folder = Path(out).absolute() / space.name
+    journal.refuse_driven(folder)
     held = partial(
         _executor, say=say, executor=executor, address=address, max_concurrent=max_concurrent
     )
@@ -149,6 +152,7 @@ def _resume(
     say: Say,
 ) -> Study:
     ended = load(folder)
+    journal.refuse_driven(folder)
     if ended.history.ended and trials in (None, ended.history.total):
         say(f"{ended.name} is finished ({ended.history.ended}); --trials N goes on to N in all")
         watch(ended)
@@ -327,8 +331,7 @@ def _executor(
         return
     from search import ray_tune
 
-    connection: AbstractContextManager[ray_tune.Cluster] = ray_tune.connected(address)
-    with connection as cluster:
+    with _connected(address) as cluster:
         gpu = (1.0 if cluster.gpus else 0.0) if resources.gpu == "auto" else resources.gpu
         slots = ray_tune.slots(resources.cpu, gpu, max_concurrent or space.search.max_concurrent)
         if slots() < 1:
@@ -344,6 +347,21 @@ def _executor(
         yield lambda study, watch: ray_tune.drive(
             study, workplace(study, gpu), cpu=resources.cpu, gpu=gpu, slots=slots, watch=watch
         )
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Cluster]:
+    """Ray, or `Unfit` where there is none."""
+    from search import ray_tune
+
+    connection = ray_tune.connected(address)
+    try:
+        cluster = connection.__enter__()
+    except ConnectionError as error:
+        raise Unfit(str(error)) from None
+    with ExitStack() as stack:
+        stack.push(connection)
+        yield cluster
 
 
 def _gpu_here() -> float:
@@ -370,7 +388,20 @@ def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
     """The study's place in MLflow: asked, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite."""
     from search.tracking import Tracking, default_uri
 
-    asked = study.space.search.tracking
-    where = uri or asked.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    where = where or default_uri(study.folder.parent)
-    return Tracking(where, asked.experiment or study.name, study, say=say)
+    where = _store(study.space, uri) or default_uri(study.folder.parent)
+    experiment = study.space.search.tracking.experiment or study.name
+    return Tracking(where, experiment, study, say=say)
+
+
+def _store(space: Space, uri: str | None) -> str | None:
+    """The MLflow store that somebody has named; raises SpaceError for one that cannot be."""
+    for key, where in (
+        ("tracking_uri", uri),
+        ("search.tracking.uri", space.search.tracking.uri),
+        ("$MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")),
+    ):
+        if where:
+            if said := store.refusal(where):
+                raise SpaceError([Problem(None, key, said)])
+            return where
+    return None

@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -304,6 +305,7 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
     with environment():
         if ours:
             where = address or os.environ.get("RAY_ADDRESS") or "local"
+            _knock(where)
             ray.init(
                 address=where,
                 num_cpus=cpus,
@@ -322,6 +324,20 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
         finally:
             if ours:
                 ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ConnectionError where nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return  # "local", "auto": nothing to knock at
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        said = f"no Ray cluster at {address} ({error.strerror or error})"
+        raise ConnectionError(
+            f"{said}\n  start one with `ray start --head`, or leave --address out"
+        ) from None
 
 
 @contextmanager

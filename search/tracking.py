@@ -37,6 +37,10 @@ REFRESH = 30.0
 """Seconds between two writings of the study's own run while it is driven."""
 SHARE = 0.25
 """The most of the driver's time that is spent on MLflow while it drives."""
+PATIENCE = 60.0
+"""Seconds to bring MLflow level when a search has ended."""
+HURRY = 10.0
+"""The same when it was stopped: batch systems kill what lingers; `sync` catches up."""
 PARENT = -1
 """The study's own run; its trials' runs go by their numbers."""
 COLOURS = {True: "#d9480f", False: "#adb5bd"}
@@ -111,7 +115,7 @@ class Tracking:
             self._changed[trial.number] = trial
         self._background.wake()
 
-    def close(self, timeout: float = 60.0) -> bool:
+    def close(self, timeout: float = PATIENCE) -> bool:
         """Write the study as it is now, and end; False, and said, where that took too long."""
         if self._background is None:
             return True
@@ -132,7 +136,7 @@ class Tracking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(HURRY if kind else PATIENCE)
 
     def _work(self, last: bool) -> None:
         final = self._final

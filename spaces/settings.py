@@ -75,7 +75,7 @@ Costs = Annotated[dict[str, Positive], BeforeValidator(_costs)]
 class Sampler(Component):
     """An Optuna sampler by its class name, beside it the keyword arguments of that class."""
 
-    name: str = Field(default="TPESampler", pattern=r"^[A-Z][A-Za-z0-9]*Sampler$")
+    name: str = "TPESampler"
 
 
 class Pruner(Component):
@@ -85,7 +85,7 @@ class Pruner(Component):
     ``cheaper``. PatientPruner has another pruner as ``wrapped``.
     """
 
-    name: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*Pruner$")
+    name: str
     among: Literal["all", "cheaper"] = "all"
     wrapped: Pruner | None = None
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from search import store
+
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 VERSION = 1
 """Of the JSON envelope; keys are only ever added."""
@@ -87,21 +89,13 @@ class StoreUri(click.ParamType[str]):
     """Where an MLflow store is: a URI of a kind that MLflow writes."""
 
     name = "uri"
-    schemes = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URI as it is; a usage error for a scheme there is not, and for a plain folder."""
-        scheme, separator, _ = value.partition("://")
-        if scheme.partition("+")[0] in self.schemes:
-            return value
-        if separator and scheme != "file":
-            self.fail(f"no store of kind {scheme}:// (allowed: {', '.join(self.schemes)})", param)
-        folder = value.removeprefix("file://")
-        self.fail(
-            f"MLflow keeps runs in folders no more (got {value!r}; "
-            f"allowed: sqlite:///{folder or '.'}/mlflow.db, or another kind of store)",
-            param,
-        )
+        """The URI as it is; a usage error for one that MLflow cannot write."""
+        said = store.refusal(value)
+        if said is not None:
+            self.fail(said, param)
+        return value
 
 
 tracking_uri = click.option(
