@@ -39,7 +39,7 @@ from torch.nn.functional import cross_entropy
 
 import trainers
 from spaces.config import Config
-from trainers import batches, data
+from trainers import data, variants
 from trainers.datasets import DatasetError, Images
 
 BATCH = 128
@@ -173,7 +173,8 @@ def main() -> None:
         images, source = data.read(point.dataset), "CIFAR-10"
     except DatasetError:
         images, source = random_images(), "random images of CIFAR-10's shape"
-        batches.read = lambda *_: images
+        variants.module("dataset", "cifar10").find = lambda *_: [Path(__file__)]
+        data._read = lambda source: images
     assert isinstance(images, Images)
     index, _ = data.split(images.labels, val=point.dataset.val, seed=0, subset=point.dataset.subset)
 

@@ -48,9 +48,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 EXIT = {
     "spaces.errors.SpaceError": 2,
     "spaces.errors.VariantError": 2,
-    "search.launch.StudyExists": 2,
+    "search.errors.StudyExists": 2,
     "search.journal.JournalError": 2,
-    "search.launch.Unfit": 3,
+    "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
     "search.tracking.TrackingError": 75,
 }

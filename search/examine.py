@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import trainers
+from search.errors import Unfit
 from search.trial import Candidate
 from spaces import Config, Space
 from trainers.data import digest
+from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
 SAID = re.compile(r"^(backbone\.width|attention)$|^attention\..*(placement|mapping|position)\b")
@@ -19,16 +21,32 @@ SAID = re.compile(r"^(backbone\.width|attention)$|^attention\..*(placement|mappi
 def examiner(space: Space) -> Callable[[Values], Candidate]:
     """A function from values to what is known of them.
 
-    It raises `ValueError` for a point that cannot be built, with the reason in its message. Content
-    digests of datasets are asked for once, so that only the first call reads data.
+    It raises `ValueError` for a point that cannot be built or trained, with the reason in its
+    message, and `Unfit` where its data is not to be had. Content digests of datasets are asked for
+    once, so that only the first call reads data.
     """
     digests: dict[str, str] = {}
+    fitting: set[str] = set()
 
     def examine(values: Values) -> Candidate:
         config = space.at(values)
+        try:
+            return candidate(config, values)
+        except DatasetError as error:
+            raise Unfit(str(error)) from None
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as error:  # a person's own variant may raise anything
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+    def candidate(config: Config, values: Values) -> Candidate:
         dataset = config.dataset.model_dump_json()
         if dataset not in digests:
             digests[dataset] = digest(config.dataset)
+        recipe = dataset + config.training.model_dump_json()
+        if recipe not in fitting:  # for a folder of images this walks it
+            trainers.fits(config)
+            fitting.add(recipe)
         cost = trainers.measure(config)
         kernels = trainers.kernels(config)
         return Candidate(

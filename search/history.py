@@ -13,8 +13,9 @@ from search.trial import Attempt, Replicate, Trial
 class History:
     """What the records so far say.
 
-    `asks` counts the sampler's proposals of every kind; `refused` those over a limit or that cannot
-    be built, `duplicates` those answered from a known trial. `ended` says why the study is over.
+    `asks` counts the proposals of every kind; `refused` those over a limit, `invalid` those
+    that cannot be built, `duplicates` those answered from a known trial. `ended` says why the study
+    is over, `tracking_uri` where the last driver kept MLflow.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
     """
 
@@ -23,6 +24,8 @@ class History:
         self.trials: dict[int, Trial] = {}
         self.asks = 0
         self.refused = 0
+        self.invalid = 0
+        self.tracking_uri: str | None = None
         self.duplicates = 0
         self.total = 0
         self.ended: str | None = None
@@ -35,14 +38,16 @@ class History:
     def apply(self, record: Record) -> None:
         """Fold one record in."""
         self.updated = record["time"]
-        if "trial" in record:
-            self.touched.add(record["trial"])
+        changed = record.get("trial", record.get("of"))
+        if changed is not None:
+            self.touched.add(changed)
         match record["kind"]:
             case "study":
                 self.study = record
                 self.total = record["trials"]
             case "driver":
                 self.ended = None
+                self.tracking_uri = record.get("tracking_uri")
             case "extend":
                 self.total = record["trials"]
                 self.ended = None
@@ -51,7 +56,8 @@ class History:
                 self._ask(record)
             case "refuse":
                 self.asks += 1
-                self.refused += 1
+                self.invalid += record["outcome"] == "invalid"
+                self.refused += record["outcome"] != "invalid"
             case "alias":
                 self.asks += 1
                 self.duplicates += 1
@@ -127,13 +133,14 @@ class History:
 
     def counts(self) -> dict[str, int]:
         """How many trials run or wait, and how many proposals cost nothing."""
-        open_trials = [trial for trial in self.trials.values() if trial.outcome is None]
-        running = sum(any(map(is_open, trial.replicates)) for trial in open_trials)
+        running = {t.number for t in self.trials.values() if any(map(is_open, t.replicates))}
+        unended = {trial.number for trial in self.trials.values() if trial.outcome is None}
         return {
-            "running": running,
-            "waiting": len(open_trials) - running,
+            "running": len(running),
+            "waiting": len(unended - running),
             "infeasible": self.refused,
             "duplicate": self.duplicates,
+            "invalid": self.invalid,
         }
 
     def outcomes(self) -> dict[str, int]:

@@ -48,20 +48,22 @@ def _carry(
     watch: Watch,
 ) -> Ending:
     """Report every message of an attempt, until its ending or ours."""
-    try:
-        with _Alarm(study.space.search.timeouts) as alarm:
-            for message in messages:
-                if isinstance(message, Ending):
-                    return message
-                alarm.wind()
-                ending = study.report(assignment.trial, assignment.replicate, message)
-                study.commit(now=False)
-                watch(study)
-                if ending is not None:
-                    return ending
-    except _Late as late:
-        return Ending("timeout", str(late))
-    return Ending("bad_report", "the attempt ended without a word")
+    alarm = _Alarm(study.space.search.timeouts)
+    while True:
+        try:
+            with alarm:  # it may ring in the trial's own code, never where the journal is written
+                message = next(messages, None)
+        except _Late as late:
+            return Ending("timeout", str(late))
+        if message is None:
+            return Ending("bad_report", "the attempt ended without a word")
+        if isinstance(message, Ending):
+            return message
+        ending = study.report(assignment.trial, assignment.replicate, message)
+        if study.commit(now=False):
+            watch(study)
+        if ending is not None:
+            return ending
 
 
 class _Late(BaseException):
@@ -69,7 +71,7 @@ class _Late(BaseException):
 
 
 class _Alarm:
-    """Throws `_Late` into the main thread when a time (seconds) is over; elsewhere it is silent."""
+    """Inside `with`, throws `_Late` when a time (seconds) is over; in the main thread alone."""
 
     def __init__(self, limits: Timeouts) -> None:
         self._limits = limits
@@ -78,24 +80,7 @@ class _Alarm:
         self._armed = asked and threading.current_thread() is threading.main_thread()
         self._why = ""
 
-    def __enter__(self) -> _Alarm:
-        if self._armed:
-            self._before = signal.signal(signal.SIGALRM, self._ring)
-            self.wind()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._armed:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._before)
-
-    def wind(self) -> None:
-        """Progress was made: what is left until the nearer of the two times."""
+    def __enter__(self) -> None:
         if not self._armed:
             return
         left: list[tuple[float, str]] = []
@@ -106,7 +91,18 @@ class _Alarm:
             quiet = self._limits.no_progress
             left.append((quiet, f"no epoch for {quiet:g} s"))
         seconds, self._why = min(left)
+        self._before = signal.signal(signal.SIGALRM, self._ring)
         signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
         raise _Late(self._why)

@@ -5,50 +5,31 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import os
-import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import spaces
-from search import journal, store
-from search.study import Examine, Study
-from search.trial import COSTS
+from search import executors, journal, preflight, store
+from search.errors import StudyExists, Unfit
+from search.executors import Executor, Say, Watch, Wish
+from search.study import Study, pruner_spec
 from spaces import Space, SpaceError, catalogue
 from spaces.errors import Problem
-from trainers.datasets import DatasetError
 
 if TYPE_CHECKING:
-    from search.by_name import SpecError
-    from search.ray_tune import Cluster
     from search.tracking import Tracking
-    from search.worker import Workplace
 
-Watch = Callable[[Study], None]
-Say = Callable[[str], None]
-Drive = Callable[[Study, Watch], None]
-Held = Callable[[Space], AbstractContextManager[Drive]]
-"""An executor for a space, with what it needs (a connection to Ray) held open while it is used."""
+__all__ = ["StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
 SPACE = "space.yaml"
-TRIED = 100
 PROGRESS = 10.0
 """Seconds between two looks of MLflow at a trial that is still running."""
-
-
-class StudyExists(RuntimeError):
-    """A study was already started in this folder; `resume` goes on with it."""
-
-
-class Unfit(RuntimeError):
-    """This machine or cluster cannot run the study; the message says what is missing."""
 
 
 def run(
@@ -70,32 +51,33 @@ def run(
     Args:
         source: a space file, the bare name of a ready one, or a loaded `Space`.
         out: the folder of studies; also of the MLflow store where no other is named.
-        overrides: `key.path=value`, typed by the space's schema.
+        overrides: `key.path=value`, typed by the space's schema; of a file or a name alone.
         executor: `ray` or `inprocess`; the space's own choice where None.
         address: a Ray cluster; else `$RAY_ADDRESS`, else one is started here.
         max_concurrent: at most so many trials at a time; else what the cluster holds.
         plugins: files with variants of one's own; their source is part of the run key.
-        resume: go on where a study of this name was started before.
+        resume: go on where this study was started before; more trials than then extend it.
         tracking_uri: the MLflow store; else the space's, else `$MLFLOW_TRACKING_URI`, else SQLite.
         watch: called after every commit: what it sees is on the disk.
         say: given one line for each thing a person should know before the first trial.
 
     Raises:
         SpaceError: the space is not valid. Nothing was created.
-        StudyExists: `out/<name>` holds a study and `resume` was not asked for.
-        DatasetError, Unfit: data is missing, or the cluster holds no trial. Nothing was created.
+        StudyExists: `out/<name>` holds a study and `resume` was not asked for, or another study.
+        Unfit: data is missing, or the cluster holds no trial. Nothing was created.
         JournalError: another driver owns the study, or its journal is damaged.
     """
     for plugin in plugins:
         catalogue.plug(plugin)
+    if isinstance(source, Space) and overrides:
+        said = "they are for a file or a name: spaces.load(source, overrides=...) applies them"
+        raise SpaceError([Problem(None, "overrides", said)])
     space = source if isinstance(source, Space) else spaces.load(source, overrides=overrides)
-    check(space)
+    preflight.check(space)
     _store(space, tracking_uri)
     folder = Path(out).absolute() / space.name
     journal.refuse_driven(folder)
-    held = partial(
-        _executor, say=say, executor=executor, address=address, max_concurrent=max_concurrent
-    )
+    wish = Wish(executor, address, max_concurrent)
     if journal.exists(folder):
         if not resume:
             raise StudyExists(
@@ -103,26 +85,27 @@ def run(
                 f"  go on with it:   eca-search resume {folder}\n"
                 "  or start another: give it another `name`, or another --out"
             )
-        return _resume(folder, None, held, tracking_uri, watch, say)
+        trials = _agreed(load(folder), space, "the space you gave")
+        return _resume(folder, trials, wish, tracking_uri, watch, say)
     from search.examine import examiner
     from search.survey import reference
 
     examine = examiner(space)
-    at = reference(space)  # no network within the limits: said before anything exists
-    first = _first(space, examine)  # likewise data that is missing, or a baseline that is nonsense
-    with held(space) as drive:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPACE).write_text(_preamble(space) + space.to_yaml())
+    at = reference(space)
+    first = preflight.first_point(space, examine)
+    with executors.held(space, wish, say) as executor_:
+        _fits_device(space, first, executor_)
         study = Study.create(
             folder,
             space,
             examine,
             reference=at,
             chance=_chance(space, first),
-            versions=versions(),
+            versions=preflight.versions(),
             plugins=[str(path) for path in catalogue.plugins()],
         )
-        return _drive(study, drive, tracking_uri, watch, say)
+        _write(folder / SPACE, _preamble(space) + space.to_yaml())
+        return _drive(study, executor_, tracking_uri, watch, say)
 
 
 def resume(
@@ -136,17 +119,52 @@ def resume(
     watch: Watch = lambda study: None,
     say: Say = lambda text: None,
 ) -> Study:
-    """Go on with a study from its journal; `trials` is its new total. Raises as `run` does."""
-    held = partial(
-        _executor, say=say, executor=executor, address=address, max_concurrent=max_concurrent
-    )
-    return _resume(Path(folder).absolute(), trials, held, tracking_uri, watch, say)
+    """Go on with a study from its journal; `trials` is its new total. Raises as `run` does.
+
+    A `space.yaml` that was edited is refused, but for a larger `search.trials`.
+    """
+    folder = Path(folder).absolute()
+    study = load(folder)
+    if trials is not None and trials < len(study.trials):
+        have = len(study.trials)
+        said = f"{have} trials exist already (got {trials}; allowed: {have} or more)"
+        raise SpaceError([Problem(None, "trials", said)])
+    if trials is None and (folder / SPACE).is_file():
+        edited = spaces.load(folder / SPACE)
+        trials = _agreed(study, edited, f"{folder / SPACE}")
+    wish = Wish(executor, address, max_concurrent)
+    return _resume(folder, trials, wish, tracking_uri, watch, say)
+
+
+def load(folder: str | Path) -> Study:
+    """The study as its journal tells it now; raises `JournalError` where there is none."""
+    folder = Path(folder).absolute()
+    records = journal.read(folder)
+    if not records:
+        raise journal.JournalError(f"{folder}: the journal holds no record yet")
+    for plugin in records[0]["plugins"]:
+        catalogue.plug(plugin)
+    space = spaces.load(folder / SPACE, text=records[0]["space"])
+    return Study(folder, space, records)
+
+
+def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> None:
+    """Bring MLflow level with the journal; what is there already is left alone.
+
+    A study that is being driven is left to its driver. Raises `TrackingError` when the store cannot
+    be written.
+    """
+    study = load(folder)
+    if journal.busy(study.folder):
+        say(f"{study.name} is being driven just now: its driver writes MLflow")
+        return
+    _tracking(study, tracking_uri, say).project(study)
 
 
 def _resume(
     folder: Path,
     trials: int | None,
-    held: Held,
+    wish: Wish,
     tracking_uri: str | None,
     watch: Watch,
     say: Say,
@@ -160,120 +178,53 @@ def _resume(
     from search.examine import examiner
 
     space = ended.space
-    with held(space) as drive:
-        study = Study.drive(folder, space, examiner(space))
+    examine = examiner(space)
+    first = preflight.first_point(space, examine)  # its data may have gone since
+    with executors.held(space, wish, say) as executor:
+        _fits_device(space, first, executor)
+        study = Study.drive(folder, space, examine)
         try:
             if trials is not None:
                 study.extend(trials)
         except BaseException:
             study.close()
             raise
-        return _drive(study, drive, tracking_uri, watch, say)
+        return _drive(study, executor, tracking_uri or ended.tracking_uri, watch, say)
 
 
-def load(folder: str | Path) -> Study:
-    """The study as its journal tells it now; raises `JournalError` where there is none."""
-    folder = Path(folder).absolute()
-    return Study.read(folder, _space_of(folder))
-
-
-def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> None:
-    """Bring MLflow level with the journal; what is there already is left alone.
-
-    Raises `TrackingError` when the store cannot be written.
-    """
-    study = load(folder)
-    _tracking(study, tracking_uri, say).project(study)
-
-
-def check(space: Space) -> None:
-    """Refuse a sampler or pruner that cannot work; raises `SpaceError` naming the key."""
-    from search import pruning, samplers
-    from search.by_name import SpecError
-    from search.study import pruner_spec
-
-    search = space.search
-    costs = {name: o.tolerance for name, o in search.objectives.items() if name in COSTS}
-    try:
-        samplers.sampler(
-            search.sampler.model_dump(), seed=0, space=space, objectives=search.objectives
+def _agreed(study: Study, space: Space, called: str) -> int | None:
+    """The study's new total where a space asks for more; raises StudyExists for another study."""
+    differing = preflight.differences(study.space, space)
+    if differing:
+        raise StudyExists(
+            f"{study.folder}: this study was started otherwise than {called}\n"
+            f"  they differ in {', '.join(differing[:4])}{', ...' * (len(differing) > 4)}\n"
+            "  give the new one another `name` or another --out, or take the change back"
         )
-    except SpecError as error:
-        raise _wrong("sampler", error) from None
-    try:
-        pruning.Pruning(pruner_spec(space), name=space.name, costs=costs)
-    except SpecError as error:
-        raise _wrong("pruner", error) from None
-
-
-def _first(space: Space, examine: Examine) -> dict[str, Any]:
-    """A point that can be built, with its data there; every baseline must be one."""
-    for number, values in enumerate(space.baselines(), start=1):
-        try:
-            examine(values)
-        except DatasetError:
-            raise
-        except ValueError as error:
-            raise SpaceError([Problem(None, f"search.baselines.{number}", str(error))]) from None
-    for seed in range(TRIED):
-        values = space.sample(seed=seed)
-        try:
-            examine(values)
-        except DatasetError:
-            raise
-        except ValueError as error:
-            reason = error
-        else:
-            return values
-    said = f"none of {TRIED} random points can be built: {reason}"
-    raise SpaceError([Problem(None, "", said)])
-
-
-def _preamble(space: Space) -> str:
-    """The comments a space file opens with: its question, command, cost and expectation."""
-    if not space.source.is_file():
-        return ""
-    lines = itertools.takewhile(
-        lambda line: line.startswith("#"), space.source.read_text().splitlines()
-    )
-    return "".join(f"{line}\n" for line in lines if "yaml-language-server" not in line)
-
-
-def _wrong(key: str, error: SpecError) -> SpaceError:
-    return SpaceError([Problem(None, f"search.{key}.{error.key}", error.message)])
-
-
-def versions() -> dict[str, str]:
-    """What this study ran on: Python, the platform and the libraries that shape its numbers."""
-    libraries = ("eca-search", "torch", "torchvision", "optuna", "ray", "mlflow", "numpy")
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for library in libraries:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            found[library] = "not installed"
-    return found
+    asked = space.search.trials or 1
+    return asked if asked > study.history.total else None
 
 
 def _drive(
-    study: Study,
-    drive: Drive,
-    tracking_uri: str | None,
-    watch: Watch,
-    say: Say,
+    study: Study, executor: Executor, tracking_uri: str | None, watch: Watch, say: Say
 ) -> Study:
     """Hand the study to an executor; whatever happens, close it and bring MLflow level."""
     from search import pruning
-    from search.study import pruner_spec
 
     warning = pruning.warning(pruner_spec(study.space), study.objectives)
     if warning:
         say(f"warning: {warning}")
     try:
-        study.begin(pid=os.getpid(), host=socket.gethostname(), versions=versions())
-        with _tracking(study, tracking_uri, say) as tracking:
+        tracking = _tracking(study, tracking_uri, say)
+        study.begin(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            versions=preflight.versions(),
+            tracking_uri=store.public(tracking.uri),
+        )
+        with tracking:
             try:
-                drive(study, _followed(tracking, watch))
+                executor.drive(study, _followed(tracking, watch))
             finally:
                 study.close()  # before MLflow is told how it ended
     finally:
@@ -298,92 +249,6 @@ def _followed(tracking: Tracking, watch: Watch) -> Watch:
     return follow
 
 
-@contextmanager
-def _executor(
-    space: Space,
-    *,
-    say: Say,
-    executor: str | None,
-    address: str | None,
-    max_concurrent: int | None,
-) -> Iterator[Drive]:
-    """A function that drives a study, with what it needs held open."""
-    from search.worker import Workplace
-
-    resources = space.search.resources
-
-    def workplace(study: Study, gpu: float) -> Workplace:
-        kept = study.space.search.checkpoints
-        return Workplace(
-            checkpoints=kept.uri or str(study.folder / "checkpoints"),
-            every=kept.every,
-            keep=kept.keep,
-            threads=max(1, int(resources.cpu)),
-            gpu=gpu > 0,
-            plugins=tuple(str(path) for path in catalogue.plugins()),
-        )
-
-    if (executor or space.search.executor) == "inprocess":
-        from search import inprocess
-
-        gpu = _gpu_here() if resources.gpu == "auto" else resources.gpu
-        yield lambda study, watch: inprocess.drive(study, workplace(study, gpu), watch=watch)
-        return
-    from search import ray_tune
-
-    with _connected(address) as cluster:
-        gpu = (1.0 if cluster.gpus else 0.0) if resources.gpu == "auto" else resources.gpu
-        slots = ray_tune.slots(resources.cpu, gpu, max_concurrent or space.search.max_concurrent)
-        if slots() < 1:
-            raise Unfit(
-                f"no room for a trial: it wants {resources.cpu:g} CPU and {gpu:g} GPU, "
-                f"Ray at {cluster.address} has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU\n"
-                "  ask for less in `search.resources`, or give --address of a larger cluster"
-            )
-        say(
-            f"Ray at {cluster.address}: {cluster.nodes} node{'s'[: cluster.nodes != 1]}, "
-            f"{cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs; {slots()} trials at a time"
-        )
-        yield lambda study, watch: ray_tune.drive(
-            study, workplace(study, gpu), cpu=resources.cpu, gpu=gpu, slots=slots, watch=watch
-        )
-
-
-@contextmanager
-def _connected(address: str | None) -> Iterator[Cluster]:
-    """Ray, or `Unfit` where there is none."""
-    from search import ray_tune
-
-    connection = ray_tune.connected(address)
-    try:
-        cluster = connection.__enter__()
-    except ConnectionError as error:
-        raise Unfit(str(error)) from None
-    with ExitStack() as stack:
-        stack.push(connection)
-        yield cluster
-
-
-def _gpu_here() -> float:
-    import torch
-
-    return float(torch.cuda.is_available())
-
-
-def _chance(space: Space, values: dict[str, Any]) -> float:
-    import trainers
-
-    return float(trainers.chance(space.at(values)))
-
-
-def _space_of(folder: Path) -> Space:
-    """The space a study was started with, its plugins plugged in again."""
-    first = journal.read(folder)[0]
-    for plugin in first["plugins"]:
-        catalogue.plug(plugin)
-    return spaces.load(folder / SPACE)
-
-
 def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
     """The study's place in MLflow: asked, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite."""
     from search.tracking import Tracking, default_uri
@@ -405,3 +270,42 @@ def _store(space: Space, uri: str | None) -> str | None:
                 raise SpaceError([Problem(None, key, said)])
             return where
     return None
+
+
+def _fits_device(space: Space, values: dict[str, object], executor: Executor) -> None:
+    """Raise SpaceError for a recipe that the device cannot do; a GPU is looked at by its worker."""
+    import trainers
+
+    if executor.device == "cpu":
+        try:
+            trainers.check_device(space.at(values), "cpu")
+        except ValueError as error:
+            key, _, message = str(error).partition(": ")
+            raise preflight.refusal(space, key, message) from None
+
+
+def _chance(space: Space, values: dict[str, object]) -> float:
+    import trainers
+
+    return float(trainers.chance(space.at(values)))
+
+
+def _preamble(space: Space) -> str:
+    """The comments a space file opens with: its question, command, cost and expectation."""
+    if not space.source.is_file():
+        return ""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("#"), space.source.read_text().splitlines()
+    )
+    return "".join(f"{line}\n" for line in lines if "yaml-language-server" not in line)
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a text in place whole; the journal has it as well, so that losing it loses nothing."""
+    draft = path.with_suffix(".draft")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()

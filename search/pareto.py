@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from search.trial import COSTS
+
 if TYPE_CHECKING:
     from search.trial import Trial
     from spaces.settings import Objective
@@ -21,6 +23,11 @@ Points: TypeAlias = NDArray[np.float64]
 
 FINEST = 1e-12
 """A tolerance below this is none: doubles do not tell such costs apart."""
+
+
+def judged(objectives: Iterable[str]) -> str | None:
+    """The first objective that is trained for: the accuracy, say. None where all are costs."""
+    return next((name for name in objectives if name not in COSTS), None)
 
 
 def band(cost: float, tolerance: float) -> float:
@@ -78,9 +85,9 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
 def front(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:
     """The non-dominated networks among the finished trials, cheapest first.
 
-    A network (an identity) appears once, by its trial that is best in the first objective, the
-    lowest number among equals. Networks with equal values are all kept. The order is that of the
-    first cost (without one: of the first objective, best first), then of the trial numbers.
+    A network (an identity) appears once, by its trial that is best in the objective it is judged
+    by, the lowest number among equals. Networks with equal values are all kept. The order is that
+    of the first cost (without one: of the first objective, best first), then of the trial numbers.
     """
     networks: dict[str, Trial] = {}
     for trial in sorted(_finished(trials), key=lambda trial: _merit(trial, objectives)):
@@ -165,9 +172,10 @@ def _finished(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _merit(trial: Trial, objectives: Mapping[str, Objective]) -> tuple[float, int]:
-    """Order among trials of one network, best first: the first objective, then the number."""
-    name, goal = next(iter(objectives.items()))
-    return _down(measured(trial)[name], goal), trial.number
+    """Order among trials of one network, whose costs are equal: its result, then the number."""
+    name = judged(objectives)
+    result = 0.0 if name is None else _down(measured(trial)[name], objectives[name])
+    return result, trial.number
 
 
 def _down(value: float, goal: Objective) -> float:

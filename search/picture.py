@@ -56,11 +56,12 @@ class Picture:
 
     @classmethod
     def of(cls, study: Study) -> Picture:
-        """The first objective against MACs (or the first cost there is)."""
+        """What is trained for against MACs (or the first cost there is); else another cost."""
         trials = study.trials
         costs = list(trials[0].costs) if trials else ["macs"]
         cost = "macs" if "macs" in costs else costs[0]
-        metric = next(iter(study.objectives))
+        others = [name for name in study.objectives if name != cost]
+        metric = study.judged or (others or [cost])[0]
         front = {trial.number for trial in study.pareto()}
         finished, pruned = [], []
         for trial in trials:
@@ -69,7 +70,7 @@ class Picture:
                 y, sd = measured(trial)[metric], trial.spread.get(metric, 0.0)
                 finished.append(Dot(trial, x, y, sd, kind, trial.number in front))
             elif trial.outcome == "pruned" and trial.replicates[0].curve:
-                y = trial.replicates[0].curve[-1][metric]
+                y = {**measured(trial), **trial.replicates[0].curve[-1]}[metric]
                 pruned.append(Dot(trial, x, y, 0.0, kind, False))
         return cls(study, cost, metric, finished, pruned)
 

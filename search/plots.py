@@ -210,12 +210,11 @@ def _scatter(picture: Picture, dots: list[Dot], name: str, colour: str) -> dict[
 
 def _hover(picture: Picture, dot: Dot) -> str:
     trial = dot.trial
-    value = f"{dot.y:.4f}" + (f" ± {dot.sd:.4f}" if trial.n > 1 else "")
     lines = [
         f"<b>{markup.escape(trial.name)}</b>",
-        f"{axis_name(picture.metric)} {value}, n = {trial.n}"
+        f"{axis_name(picture.metric)} {tables.cell(picture.metric, trial)}, n = {trial.n}"
         if trial.outcome == "finished"
-        else f"pruned at {axis_name(picture.metric)} {value}",
+        else f"pruned at {axis_name(picture.metric)} {dot.y:.4f}",
         *(f"{axis_name(name)} {cost:,.0f}" for name, cost in trial.costs.items()),
         f"kernels {markup.escape(tables.kernels(trial.kernels))}",
         f"placement {markup.escape(trial.placement or 'none')}",

@@ -233,7 +233,7 @@ class Block:
 
 def _running(study: Study, most: int) -> Iterator[str]:
     """One line for each running trial: how far it is, and its newest value."""
-    first = next(iter(study.objectives))
+    judged = study.judged
     running = [t for t in study.trials if t.outcome is None and t.replicates]
     for trial in running[:most]:
         replicate = trial.replicates[-1]
@@ -241,8 +241,8 @@ def _running(study: Study, most: int) -> Iterator[str]:
         line = f"{text.clean(trial.name)}  epoch {len(replicate.curve)}/{epochs}"
         if len(trial.replicates) > 1:
             line += f" of replicate {replicate.number + 1}"
-        if replicate.curve and first in replicate.curve[-1]:
-            line += f"  {first} {replicate.curve[-1][first]:.4f}"
+        if replicate.curve and judged in replicate.curve[-1]:
+            line += f"  {judged} {replicate.curve[-1][judged]:.4f}"
         yield line
     if len(running) > most:
         yield f"... and {len(running) - most} more running"

@@ -109,7 +109,7 @@ class Snapshot:
 def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
     """A trial's run, below the run `parent`.
 
-    Its curves are those of its first replicate, and the first objective's of further replicates.
+    Its curves are those of its first replicate, and of further replicates the one it is judged by.
     Final values are there only when it has finished, so that no scatter mixes in stopped trials.
     """
     study = snapshot.study
@@ -129,7 +129,7 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
         tags["eca.aliases"] = str(len(trial.aliases))
     if trial.reason:
         tags["eca.reason"] = trial.reason
-    points = [*_costs(trial, started), *_curves(trial, next(iter(study.objectives)))]
+    points = [*_costs(trial, started), *_curves(trial, study.judged)]
     if ended is not None and trial.outcome == "finished":
         points += _finals(trial, ended)
     return Run(
@@ -298,12 +298,13 @@ def _costs(trial: Trial, started: float) -> Iterator[Point]:
             yield Point("flops", 2.0 * cost, time, 0)
 
 
-def _curves(trial: Trial, objective: str) -> list[Point]:
+def _curves(trial: Trial, judged: str | None) -> list[Point]:
     points: list[Point] = []
     for replicate in trial.replicates:
         first = replicate.number == 0
         prefix = "" if first else f"replicate_{replicate.number + 1}/"
-        points += _curve(replicate, prefix, None if first else objective)
+        if first or judged is not None:
+            points += _curve(replicate, prefix, None if first else judged)
     kept = list(dict.fromkeys(point.key for point in points))[:CURVES]
     return [point for point in points if point.key in kept]
 

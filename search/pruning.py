@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import stop_reason
 from search.by_name import SpecError, build, find
-from search.pareto import band
+from search.pareto import band, judged
 from search.pareto_pruner import ParetoPruner
 
 __all__ = ["ParetoPruner", "Pruning", "SpecError", "pruner", "warning"]
@@ -74,8 +74,12 @@ def _wrapped(spec: object, costs: Mapping[str, float] | None) -> BasePruner | No
 
 
 def warning(spec: Mapping[str, Any] | None, objectives: Collection[str]) -> str | None:
-    """What a person should know who prunes by accuracy in a study with several objectives."""
-    if spec is None or len(objectives) < 2 or spec.get("among") == "cheaper":
+    """What a person should know of a pruner before it runs: where it does harm, or nothing."""
+    if spec is None:
+        return None
+    if judged(objectives) is None:
+        return f"{spec['name']} never stops a trial: all objectives are costs, known beforehand"
+    if len(objectives) < 2 or spec.get("among") == "cheaper":
         return None
     if spec["name"] == "PatientPruner":
         return warning(spec.get("wrapped"), objectives)

@@ -35,6 +35,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.errors import Unfit
 from search.study import Study
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
@@ -67,6 +68,10 @@ class Cluster:
     gpus: float
 
 
+class AttemptFailed(Exception):
+    """Ends the worker's process: what is in its memory, or on its GPU, may be spoilt."""
+
+
 class Attempt(tune.Trainable):  # type: ignore[misc]
     """A reusable actor: one attempt after another, PyTorch imported once.
 
@@ -83,12 +88,18 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         """One epoch, or the ending: `done` with an outcome word."""
         message = next(self._messages)
         if isinstance(message, Ending):
-            return {"done": True, "ending": asdict(message)}
+            return self._over(message)
         if message["epoch"] < self._epochs:
             return {"metrics": message}
         ending = next(self._messages)  # the last epoch brings its ending along: one trip less
         assert isinstance(ending, Ending)
-        return {"metrics": message, "done": True, "ending": asdict(ending)}
+        return {"metrics": message, **self._over(ending)}
+
+    def _over(self, ending: Ending) -> dict[str, Any]:
+        """The ending as a result; one that may have spoilt the process ends it as well."""
+        if ending.outcome in ("oom", "host_oom") or (self._gpu and ending.outcome == "crashed"):
+            raise AttemptFailed(json.dumps(asdict(ending)))
+        return {"done": True, "ending": asdict(ending)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment in the same process."""
@@ -109,6 +120,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
+        self._gpu = workplace.gpu
         self._messages = self.attempt(assignment, workplace)
 
 
@@ -127,25 +139,45 @@ class _Desk:
         self.progress: dict[str, float] = {}
         self.killed: dict[str, Ending] = {}
         self.workers: dict[Any, str] = {}
+        self.error: BaseException | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what goes wrong in a hook: Ray would wrap it, or blame the trial."""
+        try:
+            yield
+        except BaseException as error:
+            self.error = self.error or error
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles what it is given, for a `Tuner.restore` that is never called."""
         return {}
 
     def take(self, trial_id: str) -> dict[str, str] | str | None:
-        """The next assignment as a Ray config; None: ask later; FINISHED: the study is done."""
-        if len(self.assigned) < self.slots():
+        """The next assignment as a Ray config; None: ask later; FINISHED: there is no more."""
+        if self.error is not None:
+            return str(Searcher.FINISHED)
+        slots = self.slots()
+        if len(self.assigned) < slots:
             assignment = self.study.next()
             if assignment is not None:
                 self.assigned[trial_id] = assignment
                 return {"assignment": json.dumps(asdict(assignment)), "workplace": self.workplace}
-        return None if self.assigned else str(Searcher.FINISHED)
+        if self.assigned:
+            return None
+        if not self.study.done:
+            raise Unfit(f"the cluster has no room for a trial any more ({slots} slots)")
+        return str(Searcher.FINISHED)
 
     def start(self, trial_id: str, actor: Any) -> None:
         """The attempt's actor is up."""
         key = actor._actor_id
         if key not in self.workers:
-            self.workers[key] = ray.get(actor.worker.remote())
+            try:
+                self.workers[key] = ray.get(actor.worker.remote(), timeout=10)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                self.workers[key] = "unknown"  # it died or hangs; what follows will tell
         self.study.start(self.assigned[trial_id], self.workers[key])
         self.begun[trial_id] = self.progress[trial_id] = time.monotonic()
 
@@ -166,6 +198,8 @@ class _Desk:
     def end(self, trial_id: str, ending: Ending | None) -> None:
         """Close the book on a Ray trial; `ending` is None when the study has ended it itself."""
         assignment = self.assigned.pop(trial_id, None)
+        if assignment is not None and trial_id not in self.begun:
+            self.study.start(assignment, "")  # its actor never came up: that was an attempt too
         self.begun.pop(trial_id, None)
         self.progress.pop(trial_id, None)
         self.killed.pop(trial_id, None)
@@ -191,13 +225,15 @@ class _Searcher(Searcher):  # type: ignore[misc]
         self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        return self._desk.take(trial_id)
+        with self._desk.kept():
+            return self._desk.take(trial_id)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         if not error:  # an error is told by the callback, which knows what it was
-            self._desk.complete(trial_id, result or {})
+            with self._desk.kept():
+                self._desk.complete(trial_id, result or {})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing of Ray's is restored."""
@@ -212,7 +248,8 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         self._desk = desk
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stop = self._desk.report(trial.trial_id, result)
+        with self._desk.kept():
+            stop = self._desk.report(trial.trial_id, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
@@ -221,13 +258,17 @@ class _Watch(Callback):  # type: ignore[misc]
         self._desk = desk
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._desk.start(trial.trial_id, trial.temporary_state.ray_actor)
+        with self._desk.kept():
+            self._desk.start(trial.trial_id, trial.temporary_state.ray_actor)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         ending = self._desk.killed.get(trial.trial_id) or _ending(_error(trial))
-        self._desk.end(trial.trial_id, ending)
+        with self._desk.kept():
+            self._desk.end(trial.trial_id, ending)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._desk.error is not None:
+            raise self._desk.error
         overdue = dict(self._desk.overdue())
         for trial in trials if overdue else ():
             if trial.trial_id in overdue and trial.temporary_state.ray_actor is not None:
@@ -235,8 +276,9 @@ class _Watch(Callback):  # type: ignore[misc]
                 ray.kill(trial.temporary_state.ray_actor)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self._desk.study.commit(now=False):
-            self._desk.watch(self._desk.study)
+        with self._desk.kept():
+            if self._desk.study.commit(now=False):
+                self._desk.watch(self._desk.study)
 
 
 def drive(
@@ -277,7 +319,13 @@ def drive(
                 log_to_file=False,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            if desk.error is None:
+                raise
+        if desk.error is not None:
+            raise desk.error
     study.commit()
     watch(study)
 
@@ -370,6 +418,8 @@ def _ending(error: BaseException | str) -> Ending:
     """What a worker's death was, in our words."""
     lines = ANSI.sub("", str(error)).strip().splitlines()
     whole = "\n".join(lines)
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AttemptFailed):
+        return Ending(**json.loads(str(error.cause)))
     if isinstance(error, ray.exceptions.RayTaskError):  # its last line is the exception's own
         sentence = lines[-1].strip()
     else:

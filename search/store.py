@@ -17,3 +17,8 @@ def refusal(uri: str) -> str | None:
         f"MLflow keeps runs in folders no more (got {uri!r}; "
         f"allowed: sqlite:///{folder or '.'}/mlflow.db, or another kind of store)"
     )
+
+
+def public(uri: str) -> str | None:
+    """The URI as it may be written down; None where it holds credentials."""
+    return None if "@" in uri.partition("://")[2].partition("/")[0] else uri

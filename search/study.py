@@ -11,6 +11,7 @@ Every decision is one record, appended before anybody acts on it.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import uuid
@@ -38,8 +39,10 @@ USELESS = 100
 """Proposals in a row that train nothing before an unseen point is taken instead of asking on."""
 LISTED = 20_000
 """A space with at most so many settings is listed when an unseen point is wanted."""
-DRAWS = 2_000
+DRAWS = 500
 """In a larger space, so many random points are looked at."""
+CRASHED = 2
+"""Trials of one network that may crash before it is taken for broken and not proposed again."""
 
 
 class Study:
@@ -63,11 +66,12 @@ class Study:
         self._examine = examine
         self._clock = clock
         self._records = list(records)
-        self._judged = next((name for name in space.search.objectives if name not in COSTS), None)
+        self.judged = pareto.judged(space.search.objectives)
         self._main: MainStudy | None = None
         self._pruning: Pruning | None = None
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
         self._seen: dict[str, int] = {}  # run key -> the trial that has answered, or will
+        self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
         self._exhausted = ""
         self._stop: str | None = None
         if journal is None:
@@ -259,6 +263,8 @@ class Study:
         """Whether nothing runs, nothing waits and nothing more will be proposed."""
         if self._queue or self._running():
             return False
+        if any(trial.outcome is None for trial in self.history.trials.values()):
+            return False
         return bool(self._exhausted) or len(self.history.trials) >= self.history.total
 
     @property
@@ -302,6 +308,11 @@ class Study:
     def updated(self) -> float:
         """When its journal last grew, in unix seconds."""
         return self.history.updated
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """The MLflow store its last driver used, without credentials."""
+        return self.history.tracking_uri
 
     def touched(self) -> list[Trial]:
         """Trials that changed since this was last asked."""
@@ -389,12 +400,13 @@ class Study:
     def _answer_duplicate(self, trial: Trial, values: Values) -> bool:
         """A network seen before: its outcome is the answer, or it gains a replicate.
 
-        With `duplicates: replicate` one that finished, or may yet, gains one, as long as there were
-        fewer duplicates than trials, so that a small space cannot be replicated without end.
+        With `duplicates: replicate` one that finished, or may yet, gains one at a time, as long as
+        there were fewer duplicates than trials, so that a small space is not replicated for ever.
         """
         gains = (
             self.space.search.duplicates == "replicate"
             and trial.outcome in (None, "finished")
+            and planned(trial) <= max(1, len(trial.replicates))
             and self.history.duplicates < self.history.total
         )
         index = max(self.space.search.replicates, planned(trial)) if gains else None
@@ -425,12 +437,13 @@ class Study:
             points: Iterable[Values] = listed
         else:
             points = (self.space.sample(seed=order.getrandbits(63)) for _ in range(DRAWS))
+        tried = {trial.key for trial in self.history.trials.values()}
         for values in points:
-            try:
-                candidate = self._examine_now(values)
-            except ValueError:
-                continue
-            if candidate.key not in self._seen and not self._over(candidate):
+            name = json.dumps(values)
+            if name not in self._known:
+                self._known[name] = self._or_none(values)
+            candidate = self._known[name]
+            if candidate is not None and candidate.key not in tried and not self._over(candidate):
                 return values
         seen = len({trial.identity for trial in self.history.trials.values()})
         self._exhausted = (
@@ -439,6 +452,12 @@ class Study:
             else f"no unseen network within limits among {DRAWS:,} random points; {seen} seen"
         )
         return None
+
+    def _or_none(self, values: Values) -> Candidate | None:
+        try:
+            return self._examine_now(values)
+        except ValueError:
+            return None
 
     def _examine_now(self, values: Values) -> Candidate:
         assert self._examine is not None, "a study that is only read proposes nothing"
@@ -489,9 +508,9 @@ class Study:
 
         self._main = MainStudy(self.space)
         self._pruning = Pruning(
-            pruner_spec(self.space) if self._judged else None,
+            pruner_spec(self.space) if self.judged else None,
             name=self.space.name,
-            goal=self.objectives[self._judged].goal if self._judged else "max",
+            goal=self.objectives[self.judged].goal if self.judged else "max",
             costs={name: o.tolerance for name, o in self.objectives.items() if name in COSTS},
         )
         self._seen = {}
@@ -511,7 +530,8 @@ class Study:
         elif kind == "trial":
             trial = self.history.trials[record["trial"]]
             self._sampling.tell(trial)
-            if trial.outcome in RETRIED:  # chance struck: the same network may be tried again
+            crashed = [t for t in self.history.trials.values() if t.key == trial.key]
+            if trial.outcome in RETRIED and len(crashed) < CRASHED:  # it may have been chance
                 self._seen.pop(trial.key, None)
 
     def _fold_proposal(self, record: Record) -> None:
@@ -532,9 +552,9 @@ class Study:
         if record["kind"] == "end":
             if record["final"]:
                 self._pruning.end(record["trial"], record["outcome"])
-        elif self._judged is not None:
+        elif self.judged is not None:
             metrics = record["metrics"]
-            self._pruning.report(record["trial"], int(metrics["epoch"]), metrics[self._judged])
+            self._pruning.report(record["trial"], int(metrics["epoch"]), metrics[self.judged])
             self._stop = self._pruning.stop(record["trial"])
 
     # ---- after a driver's death ------------------------------------------------------------
@@ -547,10 +567,16 @@ class Study:
             if is_open(replicate)
         ]
 
+    def _verdict_left(self, number: int, index: int) -> Ending:
+        """How an attempt ended whose driver died: as the pruner had said, if it had."""
+        assert self._pruning is not None
+        reason = self._pruning.stop(number) if index == 0 else None
+        return Ending("pruned", reason) if reason else Ending("interrupted", "its driver died")
+
     def _recover(self) -> None:
         """Attempts nobody runs any more are interrupted; what has not ended is queued."""
         for number, index in self._running():
-            self.end(number, index, Ending("interrupted", "its driver died"))
+            self.end(number, index, self._verdict_left(number, index))
         queued = set(self._queue)
         for trial in self.trials:
             if trial.outcome is None and not trial.replicates:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import trainers
+from search.networks import Network, Networks, measured
 from search.trial import COSTS
-from spaces import Config, Space, SpaceError
+from spaces import Space, SpaceError
 from spaces.errors import Problem
 from spaces.parameters import Parameter
 
 Values = dict[str, Any]
-LISTED = 5_000
-"""Settings that are looked at one by one; a larger space is described by its ends."""
+Costs = Mapping[str, float]
+LISTED = 50_000
+"""A space of more settings is described by its ends; so many take about 10 seconds."""
+BODIES = 200
+"""So is one of more settings of backbone and dataset: a network's first count takes 0.1 seconds."""
+SPREAD = 16
+"""Steps from end to end of a number in which the most within limits is looked for."""
+LIGHT = ("attention", "training")
+"""Sections whose holes change no backbone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +42,32 @@ class Survey:
 
 
 def survey(space: Space) -> Survey:
-    """Look at every setting of a small space, at the ends of a large one.
+    """Look at every setting of a space that can be listed, at the ends of another.
 
     Raises SpaceError where no setting can be built, or none is within the limits.
     """
     size = space.size()
-    if size is None or size > LISTED:
+    if size is None or not listable(space):
         costs = ends(space)
         _refuse_unreachable(space, costs)
         return Survey(size, None, costs, None)
-    invalid: dict[str, None] = {}
-    found = list(_measured(space, space.settings(), invalid))
-    if not found:
-        raise _impossible(next(iter(invalid)))
+    networks, found = _listed(space)
     costs = {
-        name: (min(cost[name] for _, cost in found), max(cost[name] for _, cost in found))
+        name: (min(n.costs[name] for n in found), max(n.costs[name] for n in found))
         for name in COSTS
     }
-    _refuse_unreachable(space, costs)
-    limits = space.search.limits.items()
-    inside = sum(all(cost[name] <= limit for name, limit in limits) for _, cost in found)
-    networks = len({trainers.identity(config) for config, _ in found})
-    return Survey(size, networks, costs, inside / size, tuple(invalid)[:3])
+    feasible = _feasible(space, costs, found)
+    count = len({network.identity for network in found})
+    return Survey(size, count, costs, len(feasible) / size, tuple(networks.invalid)[:3])
+
+
+def listable(space: Space) -> bool:
+    """Whether every setting of the space can be looked at in seconds."""
+    size = space.size()
+    if size is None or size > LISTED:
+        return False
+    bodies = (p.count() or 1 for p in space.parameters if not p.name.startswith(LIGHT))
+    return math.prod(bodies) <= BODIES
 
 
 def ends(space: Space) -> dict[str, tuple[float, float]]:
@@ -67,7 +77,7 @@ def ends(space: Space) -> dict[str, tuple[float, float]]:
     Raises SpaceError where no point tried can be built.
     """
     return {
-        name: (-_climb(space, name=name, sign=-1), _climb(space, name=name, sign=1))
+        name: (-_climb(space, _worth(space, name, -1))[1], _climb(space, _worth(space, name, 1))[1])
         for name in COSTS
     }
 
@@ -75,18 +85,57 @@ def ends(space: Space) -> dict[str, tuple[float, float]]:
 def reference(space: Space) -> dict[str, float]:
     """The costs hypervolume is measured from: `search.reference`, else the space's largest.
 
-    The largest within `limits`: where limits cut the space, the limit itself, which no feasible
-    network exceeds. Raises SpaceError where no network is within the limits.
+    The largest within `limits`: exact where the settings can be listed, else what moving one hole
+    at a time reaches among feasible points (where it finds none: the limit, which no feasible
+    network exceeds). Raises SpaceError where no network is within the limits.
     """
-    wanted = [name for name in COSTS if name in space.search.objectives]
     found = ends(space)
     _refuse_unreachable(space, found)
-    largest = {
-        name: min(most, space.search.limits.get(name, math.inf))
-        for name, (_, most) in found.items()
-    }
+    largest = {name: most for name, (_, most) in found.items()}
+    limits = space.search.limits
+    if any(largest[name] > limit for name, limit in limits.items()):
+        if listable(space):
+            inside = _feasible(space, found, _listed(space)[1])
+            largest = {name: max(network.costs[name] for network in inside) for name in COSTS}
+        else:
+            largest = {name: _most_within(space, name, most) for name, most in largest.items()}
     given = space.search.reference or {}
+    wanted = [name for name in COSTS if name in space.search.objectives]
     return {name: float(given.get(name, largest[name])) for name in wanted}
+
+
+def _most_within(space: Space, name: str, most: float) -> float:
+    """The most of a cost among feasible points, climbing from the cheapest points there are."""
+    limits = space.search.limits
+    starts = [_climb(space, _worth(space, cost, -1))[0] for cost in limits]
+    worth = _worth(space, name, 1, limits)
+    reached = max(_climb(space, worth, start, _spread)[1] for start in starts)
+    return reached if reached > -math.inf else min(most, limits.get(name, math.inf))
+
+
+def _within(costs: Costs, limits: Costs) -> bool:
+    return all(costs[name] <= limit for name, limit in limits.items())
+
+
+def _listed(space: Space) -> tuple[Networks, list[Network]]:
+    """The network of every setting; raises SpaceError where there is none."""
+    networks = Networks(space)
+    found = list(networks)
+    if not found:
+        raise _impossible(next(iter(networks.invalid)))
+    return networks, found
+
+
+def _feasible(
+    space: Space, costs: dict[str, tuple[float, float]], found: list[Network]
+) -> list[Network]:
+    """The networks within the limits; raises SpaceError where there is none."""
+    _refuse_unreachable(space, costs)
+    feasible = [network for network in found if _within(network.costs, space.search.limits)]
+    if not feasible:
+        said = "no network of this space is within all limits at once"
+        raise SpaceError([Problem(None, "search.limits", said)])
+    return feasible
 
 
 def _refuse_unreachable(space: Space, costs: dict[str, tuple[float, float]]) -> None:
@@ -108,51 +157,80 @@ def _impossible(why: str) -> SpaceError:
     return SpaceError([Problem(None, "", f"no network of this space can be built: {why}")])
 
 
-def _measured(
-    space: Space, points: Iterable[Values], invalid: dict[str, None]
-) -> Iterator[tuple[Config, dict[str, float]]]:
-    """Config and costs of each point that can be built; reasons of the others go to `invalid`."""
-    for values in points:
-        try:
-            config = space.at(values)
-            cost = trainers.measure(config)
-        except ValueError as error:
-            invalid[str(error)] = None
-            continue
-        yield config, {"params": float(cost.params), "macs": float(cost.macs)}
+def _worth(
+    space: Space, name: str, sign: int, limits: Costs | None = None
+) -> Callable[[Values], float]:
+    """`sign` times a point's cost; minus infinity for one that is over a limit.
 
-
-def _climb(space: Space, *, name: str, sign: int) -> float:
-    """The most of `sign` times a cost that is found from each hole's first end."""
-    invalid: dict[str, None] = {}
+    Raises ValueError for one that cannot be built.
+    """
 
     def worth(values: Values) -> float:
-        """Minus infinity for a point that cannot be built."""
-        costs = [cost for _, cost in _measured(space, [values], invalid)]
-        return sign * costs[0][name] if costs else -math.inf
+        costs = measured(space.at(values))
+        return sign * costs[name] if _within(costs, limits or {}) else -math.inf
 
-    reached = space.fill(partial(_chosen, {}))
-    best = worth(reached)
+    return worth
+
+
+def _climb(
+    space: Space,
+    worth: Callable[[Values], float],
+    start: Values | None = None,
+    options: Callable[[Parameter], list[Any]] | None = None,
+) -> tuple[Values, float]:
+    """The point of most worth, and its worth, found from a point by moving one hole at a time.
+
+    A hole moves to each of its `options`, its ends unless told. Raises SpaceError where no point
+    tried can be built.
+    """
+    options = options or _two_ends
+    tried: list[float] = []
+    why = ""
+
+    def tell(values: Values) -> float:
+        nonlocal why
+        try:
+            tried.append(worth(values))
+        except ValueError as error:
+            why = why or str(error)
+            return -math.inf
+        return tried[-1]
+
+    reached = _moved(space, start or {})
+    best = tell(reached)
     for _ in range(3):  # conditional holes appear when their parent has moved
         before = best
-        for moved in space.parameters:
-            for end in _two_ends(moved):
-                values = space.fill(partial(_chosen, {**reached, moved.name: end}))
-                if (found := worth(values)) > best:
+        for hole in space.parameters:
+            for option in options(hole):
+                values = _moved(space, {**reached, hole.name: option})
+                if (found := tell(values)) > best:
                     best, reached = found, values
         if best == before:
             break
-    if best == -math.inf:
-        raise _impossible(next(iter(invalid)))
-    return best
+    if not tried:
+        raise _impossible(why)
+    return reached, best
 
 
-def _chosen(values: Values, parameter: Parameter) -> Any:
-    return values.get(parameter.name, _two_ends(parameter)[0])
+def _moved(space: Space, values: Values) -> Values:
+    """The values, what is missing at its first end, what is not active left out."""
+    return space.fill(lambda hole: values.get(hole.name, _two_ends(hole)[0]))
 
 
-def _two_ends(parameter: Parameter) -> list[Any]:
+def _two_ends(hole: Parameter) -> list[Any]:
     """A number's low and high; of a choice, which has no order, every option."""
-    if parameter.kind == "categorical":
-        return list(parameter.choices)
-    return [parameter.low, parameter.high]
+    if hole.kind == "categorical":
+        return list(hole.choices)
+    return [hole.low, hole.high]
+
+
+def _spread(hole: Parameter) -> list[Any]:
+    """Some values of a number from end to end: what a limit allows may lie between the ends."""
+    if hole.kind == "categorical":
+        return list(hole.choices)
+    count = hole.count()
+    if count is None:
+        return [hole.low + (hole.high - hole.low) * part / SPREAD for part in range(SPREAD + 1)]
+    return [
+        hole.at(place) for place in sorted({(count - 1) * i // SPREAD for i in range(SPREAD + 1)})
+    ]

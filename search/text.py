@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search import pareto, tables
+from search import pareto, store, tables
 
 if TYPE_CHECKING:
     from search.study import Study
     from search.trial import Trial
 
+FREE = ("duplicate", "infeasible", "invalid")
+"""Proposals that train nothing: seen before, over a limit, not to be built."""
 MACS = "MACs: multiply-adds of one image in inference; 1 MAC = 2 FLOPs"
 
 
@@ -61,9 +64,12 @@ def values(study: Study, trial: Trial) -> str:
 
 
 def best(study: Study) -> Trial | None:
-    """The finished trial that is best in the first objective, the earliest among equals."""
-    name, objective = next(iter(study.objectives.items()))
-    sign = -1 if objective.goal == "max" else 1
+    """The finished trial with the best result, the earliest among equals.
+
+    Where all objectives are costs: the cheapest by the first of them.
+    """
+    name = study.judged or next(iter(study.objectives))
+    sign = -1 if study.objectives[name].goal == "max" else 1
     finished = [trial for trial in study.trials if trial.objectives is not None]
     return min(finished, key=lambda t: (sign * pareto.measured(t)[name], t.number), default=None)
 
@@ -73,7 +79,7 @@ def tally(study: Study) -> str:
     outcomes, counts = study.outcomes(), study.counts()
     ended = sum(outcomes.values())
     active = [f"{counts[word]} {word}" for word in ("running", "waiting") if counts[word]]
-    free = [f"{counts[word]} {word}" for word in ("duplicate", "infeasible") if counts[word]]
+    free = [f"{counts[word]} {word}" for word in FREE if counts[word]]
     parts = [", ".join(f"{count} {word}" for word, count in outcomes.items() if count)]
     parts += [", ".join(active), ", ".join(free)]
     said = "; ".join(filter(None, parts))
@@ -117,10 +123,11 @@ def front(study: Study) -> str:
 def worth(study: Study) -> str:
     """The front's size and hypervolume, with what it is measured from."""
     front = study.pareto()
-    reference = ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
-    start = f"accuracy {study.chance:.4g}" + (f", {reference}" if reference else "")
+    start = [f"{name} {value:,.0f}" for name, value in study.reference.items()]
+    if study.judged is not None and study.judged.endswith("accuracy"):
+        start = [f"accuracy {study.chance:.4g}", *start]
     networks = f"{len(front)} network{'s'[: len(front) != 1]}"
-    return f"{networks}, hypervolume {study.hypervolume():.4f} (from {start})"
+    return f"{networks}, hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
 
 
 def summary(study: Study) -> str:
@@ -130,8 +137,22 @@ def summary(study: Study) -> str:
     lines += [*(f"  over: {line}" for line in over(study)), ""]
     if study.pareto():
         lines += [f"Pareto front: {worth(study)}", front(study), MACS, ""]
-    lines += [f"study    {folder}", f"look     eca-search ui {folder}"]
+    lines += [f"study    {folder}", f"look     {typed('ui', study.folder, study.tracking_uri)}"]
     return "\n".join(lines)
+
+
+def typed(command: str, folder: Path, tracking_uri: str | None) -> str:
+    """A command on a study and its MLflow store, as it is typed: `eca-search ui runs/digits`.
+
+    The store is named where it is not the one beside the study, and holds no credentials.
+    """
+    from search.tracking import default_uri
+
+    line = f"eca-search {command} {shlex.quote(shown(folder))}"
+    uri = store.public(tracking_uri or "")
+    if not uri or uri == default_uri(folder.absolute().parent):
+        return line
+    return f"{line} --tracking-uri {shlex.quote(uri)}"
 
 
 def redacted(uri: str) -> str:

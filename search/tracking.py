@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from search import pareto, view
+from search import pareto, text, view
 from search.background import Background
 from search.projection import Point, Run, Snapshot, sha, study_run, trial_run
 
@@ -123,7 +123,7 @@ class Tracking:
         level = self._background.close(timeout)
         self._background = None
         if not level:
-            self._say(f"MLflow is behind: eca-search sync {self._study.folder}")
+            self._say(f"MLflow is behind: {self._again}")
         return level
 
     def __enter__(self) -> Tracking:
@@ -137,6 +137,11 @@ class Tracking:
         trace: TracebackType | None,
     ) -> None:
         self.close(HURRY if kind else PATIENCE)
+
+    @property
+    def _again(self) -> str:
+        """The command that brings this store level later."""
+        return text.typed("sync", self._study.folder, self.uri)
 
     def _work(self, last: bool) -> None:
         final = self._final
@@ -176,7 +181,7 @@ class Tracking:
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:
-            self._say(f"{error}; the search goes on, and `eca-search sync` catches up")
+            self._say(f"{error}; the search goes on, and `{self._again}` catches up")
         self._complained = True
 
 
@@ -236,7 +241,7 @@ class _Store:
         self._uuid = study.uuid
         self._say = say
         self._client = _client(uri)
-        self._experiment = self._open(uri, experiment, next(iter(study.objectives)))
+        self._experiment = self._open(uri, experiment, study.judged)
         self._known: dict[int, _Known] = {}
         self._deleted: set[int] = set()
         self._look()
@@ -301,7 +306,7 @@ class _Store:
                     self._client.delete_tag(known.id, "eca.front")
                 known.front = key in front
 
-    def _open(self, uri: str, name: str, metric: str) -> str:
+    def _open(self, uri: str, name: str, judged: str | None) -> str:
         """The experiment's id; a deleted one keeps its name, so the next free one is taken."""
         wanted, number = name, 1
         while (found := self._client.get_experiment_by_name(name)) is not None:
@@ -313,9 +318,10 @@ class _Store:
             self._say(f"MLflow: the experiment {wanted!r} was deleted there; this is {name!r}")
         tags = {
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.experiment.primaryMetric.name": f"final_{metric}",
-            view.TAG: view.state(metric),
+            view.TAG: view.state(judged),
         }
+        if judged is not None:
+            tags["mlflow.experiment.primaryMetric.name"] = f"final_{judged}"
         return str(self._client.create_experiment(name, _artifacts(uri), tags))
 
     def _look(self) -> None:

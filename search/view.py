@@ -20,13 +20,17 @@ def page(experiment: str) -> str:
     return f"#/experiments/{experiment}/runs?{query}"
 
 
-def state(metric: str) -> str:
-    """Trials by their final value of `metric`, best first, with that value against the costs."""
-    final = f"final_{metric}"
+def state(metric: str | None) -> str:
+    """Trials by their final value of `metric`, best first, with that value against the costs.
+
+    Without a metric, as where nothing is trained for: the smallest network first, cost by cost.
+    """
+    final = "n_params" if metric is None else f"final_{metric}"
+    results = [] if metric is None else [f"metrics.`{final}`", f"metrics.`{final}_sd`"]
+    costs = ("macs",) if metric is None else ("macs", "n_params")
     columns = [
         "tags.`eca.front`",
-        f"metrics.`{final}`",
-        f"metrics.`{final}_sd`",
+        *results,
         "metrics.`n`",
         "metrics.`macs`",
         "metrics.`n_params`",
@@ -39,7 +43,7 @@ def state(metric: str) -> str:
         {
             "searchFilter": "",
             "orderByKey": f"metrics.`{final}`",
-            "orderByAsc": metric.endswith("loss"),
+            "orderByAsc": metric is None or metric.endswith("loss"),
             "startTime": "ALL",
             "lifecycleFilter": "Active",
             "modelVersionFilter": "All Runs",
@@ -47,7 +51,7 @@ def state(metric: str) -> str:
             "selectedColumns": columns,
             "columnOrder": columns,
             "runsHiddenMode": "SHOW_ALL",
-            "compareRunCharts": [_scatter(cost, final) for cost in ("macs", "n_params")],
+            "compareRunCharts": [_scatter(cost, final) for cost in costs],
             "compareRunSections": [
                 {"uuid": name, "name": name, "display": True, "isReordered": False}
                 | {"deleted": False, "isGenerated": name != sections[0]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -46,7 +47,7 @@ def evaluated(node: ast.expr) -> Any:
         case ast.BinOp(left, ast.BitOr(), right):
             return reduce(or_, (_arm(evaluated(left)), _arm(evaluated(right))))
         case ast.Subscript(ast.Name("Literal"), index):
-            return Literal[ast.literal_eval(index)]
+            return Annotated[Literal[ast.literal_eval(index)], _exactly(ast.literal_eval(index))]
         case ast.Subscript(ast.Name("Annotated"), ast.Tuple([kind, *fields])):
             return Annotated[(evaluated(kind), *map(_field, fields))]
         case ast.Subscript(ast.Name("list" | "tuple" as name), ast.Tuple(parts)):
@@ -61,6 +62,19 @@ def evaluated(node: ast.expr) -> Any:
 
 def _dots(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is ...
+
+
+def _exactly(literals: Any) -> BeforeValidator:
+    """Refuse what only compares equal to a literal: 20.0 for 20, true for 1."""
+    known = literals if isinstance(literals, tuple) else (literals,)
+    kinds = {type(literal) for literal in known}
+
+    def check(value: Any) -> Any:
+        if value in known and type(value) not in kinds:
+            raise ValueError(", ".join(map(str, known)))
+        return value
+
+    return BeforeValidator(check)
 
 
 def _arm(kind: Any) -> Any:

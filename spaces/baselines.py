@@ -32,6 +32,13 @@ def values(
     return found
 
 
+def misfits(tree: Node, given: Node, key: str) -> list[Problem]:
+    """What ``given`` asks for and ``tree`` cannot have."""
+    reader = _Reader(key, [])
+    reader.take(tree, given, "")
+    return reader.wrong
+
+
 class _Reader:
     """Collects in ``wanted`` the values that a partial config asks for."""
 
@@ -103,7 +110,11 @@ class _Reader:
             said = f"no subset (got {shown(chosen)}; allowed: a list out of {allowed})"
             self.refuse(given, name, said)
             return
-        for element in hole.elements:
+        left = [element for element in hole.always if element not in chosen]
+        if left:
+            said = f"fixed here (got {shown(chosen)}; allowed: a list with {listed(left)})"
+            self.refuse(given, name, said)
+        for element in hole.open():
             self.wanted[dotted(name, spelt(element))] = element in chosen
 
 

@@ -46,8 +46,7 @@ class _Source:
 
 def names(kind: str) -> list[str]:
     """The variants of a kind, in alphabetical order, plugins among them."""
-    own = (p.stem for p in FOLDERS[kind].glob("[a-z]*.py") if f"\ndef {kind}(" in p.read_text())
-    return sorted({*own, *(name for of, name in _plugins if of == kind)})
+    return sorted({*_own(kind), *(name for of, name in _plugins if of == kind)})
 
 
 def path(kind: str, name: str) -> Path:
@@ -148,6 +147,13 @@ def digest(kind: str, name: str) -> str:
 
 def _refused(file: Path, message: str, line: int = 1) -> SpaceError:
     return SpaceError([Problem(Place(str(file), line, 1), "", message)])
+
+
+@cache
+def _own(kind: str) -> frozenset[str]:
+    """The variants in the kind's folder; read once, as every config asks for them."""
+    files = FOLDERS[kind].glob("[a-z]*.py")
+    return frozenset(file.stem for file in files if f"\ndef {kind}(" in file.read_text())
 
 
 @cache

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from spaces import catalogue, writer
 from spaces.errors import VariantError
-from spaces.fit import misfits
+from spaces.fit import misfits, widths
 from spaces.site import POSITIONS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
@@ -180,7 +180,16 @@ def _backbone(component: Component) -> Component:
     if component.params.get("pretrained") is not None:
         raise VariantError(("pretrained", "not built yet (allowed: null)"))
     params = {key: value for key, value in component.model_dump().items() if key != "pretrained"}
-    return Component(**catalogue.check("backbone", params))
+    found = widths(params.get("width"))
+    try:
+        completed = catalogue.check("backbone", params)
+    except VariantError as error:
+        known = "width" if found else ""  # said already, with the bounds
+        found += [(at, said) for at, said in error.problems if at.split(".")[0] != known]
+        completed = {}
+    if found:
+        raise VariantError(*found)
+    return Component(**completed)
 
 
 def _dataset(dataset: Dataset) -> Dataset:
@@ -198,7 +207,8 @@ def _attention(attention: Attention) -> Attention:
     update["position"] = attention.position or POSITIONS[0]
     placement = attention.placement or Component(name="everywhere")
     where = _under("placement", "placement", placement.model_dump())
-    where |= {key: sorted(value) for key, value in where.items() if isinstance(value, list)}
+    if where["name"] in ("stages", "blocks"):  # sets, both of them; a plugin's list has an order
+        where[where["name"]] = sorted(where[where["name"]])
     update["placement"] = Component(**where)
     if catalogue.accepts("attention", attention.name, "kernel_size"):
         mapping = attention.mapping or Component(name="log2")

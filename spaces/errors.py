@@ -10,6 +10,8 @@ from typing import Any
 
 LINES = 6
 GOT = 60
+KEY = 80
+MESSAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,16 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(str(part) for part in (self.place, self.key, self.message) if part)
+        key = clipped(self.key, KEY)
+        message = clipped(self.message, MESSAGE - len(key))
+        return ": ".join(str(part) for part in (self.place, key, message) if part)
 
 
 class SpaceError(ValueError):
     """A space, an override or a set of values that cannot be used.
 
-    ``problems`` holds all of them in the order of the file; ``str()`` is at most six lines.
+    ``problems`` holds all of them in the order of the file; ``str()`` is at most six lines, each
+    of some 200 characters after its place, without control characters.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -66,13 +71,25 @@ class VariantError(ValueError):
         super().__init__(*problems)
 
     def __str__(self) -> str:
-        return "; ".join(f"{key}: {message}" if key else message for key, message in self.problems)
+        return "; ".join(str(Problem(None, key, message)) for key, message in self.problems)
+
+
+def clipped(text: str, most: int) -> str:
+    """``text`` on one line: control characters spelt out, cut in the middle where it is long."""
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    if len(line) <= most:
+        return line
+    tail = most // 4  # the end says what would be allowed
+    return f"{line[: most - tail - 3]}...{line[-tail:]}"
 
 
 def shown(value: Any) -> str:
     """A value as a person would write it in YAML, short enough for one line."""
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "{}"
     try:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):

@@ -26,6 +26,7 @@ WANTED = {
     "model_attributes_type": "a mapping",
     "none_required": "null",
 }
+TAGS = ("union_tag_invalid", "union_tag_not_found")
 HOLES = ("choice", "int", "float", "subset")
 BOUNDS = {
     "greater_than": ("gt", "more than"),
@@ -51,7 +52,9 @@ def problems(
     for path, several in found.items():
         deeper = any(len(other) > len(path) and other[: len(path)] == path for other in found)
         if not deeper:  # else only a union member that was not meant
-            yield path, _message(path, several, list(_keys(model, path[:-1], data)))
+            message = _message(path, several, list(_keys(model, path[:-1], data)))
+            tag = next((d["ctx"]["discriminator"] for d in several if d["type"] in TAGS), "")
+            yield (*path, tag.strip("'")) if tag else path, message
 
 
 def _path(loc: Sequence[str | int], data: Any, missing: bool) -> Path:
@@ -79,7 +82,7 @@ def _message(path: Path, several: list[dict[str, Any]], keys: list[str]) -> str:
         return "required key is missing"
     if types == {"extra_forbidden"}:
         return f"{UNKNOWN}{nearest(path[-1], keys)} (allowed: {listed(keys)})"
-    if types & {"union_tag_invalid", "union_tag_not_found"}:
+    if types & set(TAGS):
         return _tag(several[0], got)
     allowed = list(dict.fromkeys(_wanted(details) for details in several))
     literals = {str(w) for details in several for w in _words(details)}
@@ -93,7 +96,7 @@ def _message(path: Path, several: list[dict[str, Any]], keys: list[str]) -> str:
 def _tag(details: dict[str, Any], got: Any) -> str:
     key = details["ctx"]["discriminator"].strip("'")
     if not isinstance(got, Mapping) or key not in got:
-        return f"required key {key!r} is missing"
+        return "required key is missing"
     names = [word.strip("' ") for word in details["ctx"]["expected_tags"].split(",")]
     return (
         f"unknown {key}{nearest(got[key], names)} (got {shown(got[key])}; allowed: {listed(names)})"
@@ -112,7 +115,7 @@ def _wanted(details: dict[str, Any]) -> str:
     if kind in {"too_short", "too_long"}:
         few = kind == "too_short"
         count = context["min_length" if few else "max_length"]
-        return f"{'at least' if few else 'at most'} {count} entries"
+        return f"{'at least' if few else 'at most'} {count} {'entry' if count == 1 else 'entries'}"
     if kind == "value_error":
         return str(context["error"])
     return WANTED.get(kind, str(details["msg"]).lower())

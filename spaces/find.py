@@ -17,7 +17,7 @@ from spaces.scan import refuse
 KINDS = ("choice", "int", "float", "subset")
 BESIDE = {
     "choice": ("default",),
-    "subset": ("default",),
+    "subset": ("always", "default"),
     "int": ("step", "log", "default"),
     "float": ("step", "log", "default"),
 }
@@ -107,7 +107,7 @@ def _hole(node: Node, problems: list[Problem], name: str) -> Hole:
     if hole == "choice":
         return _choice(written, given.get("default"), problems, name)
     if hole == "subset":
-        return _subset(written, given.get("default"), name)
+        return _subset(written, given.get("always"), given.get("default"), name)
     return _interval(given, name, whole=hole == "int")
 
 
@@ -147,7 +147,7 @@ def _option(node: Node, plain: Any, called: Scalar, problems: list[Problem], nam
     return Option(called, inside)
 
 
-def _subset(written: Node, default: Node | None, name: str) -> Subset:
+def _subset(written: Node, always: Node | None, default: Node | None, name: str) -> Subset:
     elements = [node.value for node in written.value]
     if not 1 <= len(elements) <= MAX_ELEMENTS:
         said = f"no subset (got {len(elements)} elements; allowed: 1 to {MAX_ELEMENTS})"
@@ -159,22 +159,29 @@ def _subset(written: Node, default: Node | None, name: str) -> Subset:
         if element in elements[:number]:
             said = f"named twice (got {shown(element)}; allowed: each once)"
             refuse(node.place, said, name)
-    if default is None:
-        return Subset(tuple(elements))
-    chosen = default.plain()
-    if not isinstance(chosen, list):
-        refuse(default.place, f"no default (got {shown(chosen)}; allowed: a list)", name)
-    for element in chosen:
-        if not any(_same(element, other) for other in elements) or chosen.count(element) > 1:
-            _no_option(default, element, elements, name)
-    return Subset(tuple(elements), tuple(element for element in elements if element in chosen))
+    fixed = () if always is None else _some(always, "always", elements, name)
+    chosen = MISSING if default is None else _some(default, "default", elements, name)
+    if chosen is not MISSING:
+        chosen = tuple(element for element in elements if element in (*chosen, *fixed))
+    return Subset(tuple(elements), chosen, fixed, tuple(node.place for node in written.value))
 
 
-def _no_option(default: Node, got: Any, allowed: list[Any], name: str) -> None:
+def _some(given: Node, key: str, elements: list[Any], name: str) -> tuple[Scalar, ...]:
+    """The elements that ``default`` or ``always`` lists, in the order of the subset."""
+    some = given.plain()
+    if not isinstance(some, list):
+        refuse(given.place, f"no {key} (got {shown(some)}; allowed: a list)", name)
+    for element in some:
+        if not any(_same(element, other) for other in elements) or some.count(element) > 1:
+            _no_option(given, element, elements, name, key)
+    return tuple(element for element in elements if element in some)
+
+
+def _no_option(given: Node, got: Any, allowed: list[Any], name: str, key: str = "default") -> None:
     near = nearest(got, [str(other) for other in allowed])
     names = listed(map(shown, allowed))
-    said = f"the default is no option{near} (got {shown(got)}; allowed: {names}, each once)"
-    refuse(default.place, said, name)
+    said = f"the {key} is no option{near} (got {shown(got)}; allowed: {names}, each once)"
+    refuse(given.place, said, name)
 
 
 def _interval(given: dict[str, Node], name: str, *, whole: bool) -> Int | Float:

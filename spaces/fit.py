@@ -13,8 +13,9 @@ MIN_WIDTH, MAX_WIDTH = 0.01, 64
 def misfits(backbone: dict[str, Any], attention: dict[str, Any]) -> list[tuple[str, str]]:
     """(dotted key, message) for each misfit of two completed components."""
     blocks = catalogue.blocks(backbone)
-    placement, mapping = attention["placement"] or {}, attention["mapping"] or {}
-    found = [*_widths(backbone.get("width", 1.0), blocks), *_clamps(mapping)]
+    placement = _own("placement", attention["placement"])
+    mapping = _own("mapping", attention["mapping"])
+    found = [*_length(backbone.get("width"), blocks), *_clamps(mapping)]
     found += _repeats("attention.placement.stages", placement.get("stages", []))
     found += _repeats("attention.placement.blocks", placement.get("blocks", []))
     if blocks:
@@ -24,19 +25,29 @@ def misfits(backbone: dict[str, Any], attention: dict[str, Any]) -> list[tuple[s
     return found
 
 
-def _widths(width: Any, blocks: tuple[int, ...] | None) -> list[tuple[str, str]]:
+def widths(width: Any) -> list[tuple[str, str]]:
+    """(dotted key in the backbone, message) for each number of ``width`` that is out of range."""
     several = isinstance(width, list)
-    if several and blocks and len(width) != len(blocks):
-        wanted = f"a number or a list of {len(blocks)}, one for each stage"
-        return [("backbone.width", f"wrong length (got {shown(width)}; allowed: {wanted})")]
     return [
         (
-            f"backbone.width.{place}" if several else "backbone.width",
+            f"width.{place}" if several else "width",
             f"out of range (got {shown(factor)}; allowed: {MIN_WIDTH} to {MAX_WIDTH})",
         )
         for place, factor in enumerate(width if several else [width])
-        if not MIN_WIDTH <= factor <= MAX_WIDTH
+        if type(factor) in (int, float) and not MIN_WIDTH <= factor <= MAX_WIDTH
     ]
+
+
+def _own(kind: str, component: dict[str, Any] | None) -> dict[str, Any]:
+    """The component's parameters where we know what they mean; a plugin's are its own matter."""
+    return {} if not component or catalogue.digest(kind, component["name"]) else component
+
+
+def _length(width: Any, blocks: tuple[int, ...] | None) -> list[tuple[str, str]]:
+    if not isinstance(width, list) or not blocks or len(width) == len(blocks):
+        return []
+    wanted = f"a number or a list of {len(blocks)}, one for each stage"
+    return [("backbone.width", f"wrong length (got {shown(width)}; allowed: {wanted})")]
 
 
 def _clamps(mapping: dict[str, Any]) -> list[tuple[str, str]]:
@@ -52,23 +63,26 @@ def _repeats(key: str, values: list[Any]) -> list[tuple[str, str]]:
 
 
 def _stages(stages: list[int], blocks: tuple[int, ...]) -> list[tuple[str, str]]:
-    beyond = [stage for stage in stages if stage > len(blocks)]
     key, allowed = "attention.placement.stages", f"1 to {len(blocks)}"
-    return (
-        [(key, f"the backbone has no such stage (got {listed(beyond)}; allowed: {allowed})")]
-        if beyond
-        else []
-    )
+    return [
+        (key, f"the backbone has no such stage (got {stage}; allowed: {allowed})")
+        for stage in stages
+        if stage > len(blocks)
+    ]
 
 
 def _blocks(names: list[str], blocks: tuple[int, ...]) -> list[tuple[str, str]]:
     there = [f"stage{s}.block{b}" for s, n in enumerate(blocks, 1) for b in range(1, n + 1)]
     beyond = [name for name in names if name not in there]
-    if not beyond:
-        return []
     allowed = "; ".join(f"stage{s}.block1 to block{n}" for s, n in enumerate(blocks, 1))
-    said = f"the backbone has no such block{nearest(beyond[0], there)}"
-    return [("attention.placement.blocks", f"{said} (got {listed(beyond)}; allowed: {allowed})")]
+    said = "the backbone has no such block"
+    return [
+        (
+            "attention.placement.blocks",
+            f"{said}{nearest(name, there)} (got {name}; allowed: {allowed})",
+        )
+        for name in beyond
+    ]
 
 
 def _profile(kernel_sizes: list[int] | None, blocks: tuple[int, ...]) -> list[tuple[str, str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spaces.parameters import MISSING, Condition, Missing, Parameter
-from spaces.reader import Node
+from spaces.reader import Node, Place
 from spaces.scalars import Scalar
 
 
@@ -53,10 +53,23 @@ class Float:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """``{subset: [...]}``: any of the elements, or none; a yes or no for each."""
+    """``{subset: [...]}``: any of the elements, or none; a yes or no for each.
+
+    Those in ``always`` are taken whatever is chosen; ``places`` are where the elements stand.
+    """
 
     elements: tuple[Scalar, ...]
     default: tuple[Scalar, ...] | Missing = MISSING
+    always: tuple[Scalar, ...] = ()
+    places: tuple[Place, ...] = field(default=(), compare=False)
+
+    def open(self) -> tuple[Scalar, ...]:
+        """The elements that there is a yes or no for."""
+        return tuple(element for element in self.elements if element not in self.always)
+
+
+class Chosen(list[Node]):
+    """The elements taken out of a subset, in the order of the subset."""
 
 
 Hole = Choice | Int | Float | Subset
@@ -91,7 +104,7 @@ def parameters(node: Node, name: str = "", condition: Condition = ()) -> Iterato
                 inside = (*condition, (name, label))
                 yield from parameters(option.node, dotted(name, label), inside)
     elif isinstance(hole, Subset):
-        for element in hole.elements:
+        for element in hole.open():
             default = MISSING if hole.default is MISSING else element in hole.default
             yield Parameter.categorical(
                 dotted(name, spelt(element)), (False, True), default, condition
@@ -121,8 +134,11 @@ def filled(node: Node, values: Mapping[str, Any], name: str = "") -> Node:
         inside = filled(taken.node, values, dotted(name, str(taken.label)))
         return Node(inside.value, inside.place, node.key)
     elif isinstance(hole, Subset):
-        chosen = [e for e in hole.elements if values[dotted(name, spelt(e))]]
-        value = [Node(element, node.place) for element in chosen]
+        value = Chosen(
+            Node(element, place)
+            for element, place in zip(hole.elements, hole.places, strict=True)
+            if element in hole.always or values[dotted(name, spelt(element))]
+        )
     elif isinstance(hole, Int | Float):
         value = values[name]
     else:
@@ -155,6 +171,7 @@ def spelled(node: Node) -> Any:
         written: dict[str, Any] = {"choice": [spelled(option.node) for option in hole.options]}
     elif isinstance(hole, Subset):
         written = {"subset": list(hole.elements)}
+        written |= {"always": list(hole.always)} if hole.always else {}
     elif isinstance(hole, Int | Float):
         written = {"int" if isinstance(hole, Int) else "float": [hole.low, hole.high]}
         written |= {} if hole.step is None else {"step": hole.step}

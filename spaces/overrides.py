@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spaces.errors import Place, Problem, SpaceError, listed, nearest
+from spaces.errors import Place, Problem, SpaceError, listed, nearest, shown
 from spaces.find import kind, labels
+from spaces.holes import spelt
 from spaces.reader import Node, located, parse
 
 
@@ -61,12 +62,41 @@ def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
     hole = kind(inside)
     if hole == "choice" and isinstance(inside["choice"].value, list):
         return _into_option(node, steps, value, above)
+    if hole == "subset" and isinstance(inside["subset"].value, list):
+        return _element(node, ".".join(steps), value, above)
     if hole:
         raise _none(
             value, here, f"{above} is a hole (allowed: {above}=value, the value as a whole)"
         )
     below = inside.get(step, Node({} if rest else None, value.place, value.place))
     return Node({**inside, step: _put(below, rest, value, here)}, node.place, node.key)
+
+
+def _element(node: Node, name: str, value: Node, above: str) -> Node:
+    """The subset with one element taken or left out for good; a list once none is open."""
+    inside: dict[str, Node] = node.value
+    elements: list[Node] = inside["subset"].value
+    names = [spelt(element.plain()) for element in elements]
+    here = f"{above}.{name}"
+    if name not in names:
+        near = nearest(name, names)
+        raise _none(value, here, f"{above} has no such element{near} (there are: {listed(names)})")
+    if not isinstance(value.value, bool):
+        got = shown(value.plain())
+        raise _none(value, here, f"not allowed here (got {got}; allowed: true, false)")
+    element = elements[names.index(name)]
+    lists = {key: inner.value for key, inner in inside.items() if isinstance(inner.value, list)}
+    if not value.value:
+        lists = {key: [e for e in given if e != element] for key, given in lists.items()}
+    elif element not in lists.get("always", []):
+        lists["always"] = [*lists.get("always", []), element]
+    if all(e in lists.get("always", []) for e in lists["subset"]):
+        return Node(lists["subset"], value.place, node.key)
+    written = {
+        key: Node(given, inside[key].place if key in inside else value.place)
+        for key, given in lists.items()
+    }
+    return Node({**inside, **written}, node.place, node.key)
 
 
 def _into_option(node: Node, steps: list[str], value: Node, above: str) -> Node:

@@ -81,8 +81,20 @@ class Parameter:
         return (self.at(place) for place in range(count))
 
     def ends(self) -> tuple[Any, ...]:
-        """What has to be legal for all values to be: every choice, or the interval's ends."""
+        """Every choice, or the interval's ends."""
         return self.choices if self.kind == "categorical" else (self.low, self.high)
+
+    def probes(self, most: int) -> tuple[Any, ...]:
+        """What has to be legal for all values to be: every choice, or every value up to ``most``.
+
+        Of more values an even spread, of values that cannot be counted the ends.
+        """
+        count = self.count()
+        if self.kind == "categorical" or count is None:
+            return self.ends()
+        last = count - 1
+        places = range(count) if count <= most else (i * last // (most - 1) for i in range(most))
+        return tuple(self.at(place) for place in places)
 
     def first(self) -> Any:
         """The default, or the value that comes first."""
@@ -107,7 +119,6 @@ class Parameter:
 
         Raises ValueError for a value that it cannot have, naming what it can.
         """
-        allowed = listed(map(shown, self.choices)) if self.kind == "categorical" else self._range()
         if self.kind == "categorical":
             for choice in self.choices:
                 if value == choice and isinstance(value, bool) == isinstance(choice, bool):
@@ -118,6 +129,7 @@ class Parameter:
             on_grid = self._on_grid(value)
             if on_grid is not None:
                 return on_grid
+        allowed = listed(map(shown, self.choices)) if self.kind == "categorical" else self._range()
         near = nearest(value, [str(choice) for choice in self.choices])
         raise ValueError(
             f"not a value of this parameter{near} (got {shown(value)}; allowed: {allowed})"
@@ -138,17 +150,31 @@ class Parameter:
         return f"{self.low} to {self.high}{step}"
 
 
-def every(
-    parameters: Sequence[Parameter], values: dict[str, Any] | None = None
-) -> Iterator[dict[str, Any]]:
-    """All settings of parameters that are finite, each a dict of values, in document order."""
-    values = values or {}
-    for place, parameter in enumerate(parameters):
-        if parameter.active(values):
-            for value in parameter.values():
-                yield from every(parameters[place + 1 :], {**values, parameter.name: value})
+def every(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+    """All settings of parameters that are finite, each a dict of values, in document order.
+
+    Without recursion, as a space may have more parameters than Python has stack frames.
+    """
+    values: dict[str, Any] = {}
+    begun: list[tuple[int, Iterator[Any]]] = []
+    after = -1
+    while True:
+        for place in range(after + 1, len(parameters)):
+            if parameters[place].active(values):
+                rest = parameters[place].values()
+                values[parameters[place].name] = next(rest)
+                begun.append((place, rest))
+        yield dict(values)
+        while begun:  # the last parameter that has another value takes it
+            after, rest = begun.pop()
+            del values[parameters[after].name]
+            more = next(rest, MISSING)
+            if more is not MISSING:
+                values[parameters[after].name] = more
+                begun.append((after, rest))
+                break
+        else:
             return
-    yield values
 
 
 def _exact(number: float) -> Fraction:

@@ -1,4 +1,4 @@
-"""Every constant and the ends of every hole, checked against the schema before anything runs."""
+"""Every constant and the values of every hole, checked by the schema before anything runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pydantic import BaseModel, ValidationError
 from spaces import explain
 from spaces.config import Config
 from spaces.errors import Place, Problem
-from spaces.holes import dotted, filled
+from spaces.holes import Chosen, dotted, filled, spelt
 from spaces.parameters import Parameter, every
 from spaces.reader import Node
 
 ENOUGH = 50
 FEW = 256
 MANY = 1500
+VALUES = 64
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -26,7 +27,8 @@ def configs(
     """The config of every setting where there are few.
 
     Where there are many: at every hole's default, then with one hole after the other at each of
-    its ends. What is wrong with a config is added to ``problems``, once each, until it is enough.
+    its values (an even spread of 64 where a number has more, the ends where it has no step). What
+    is wrong with a config is added to ``problems``, once each, until it is enough.
     """
     ends = sum(len(parameter.ends()) for parameter in parameters)
     if ends > MANY:
@@ -35,7 +37,9 @@ def configs(
         return
     seen: set[Problem] = set()
     few = size is not None and size <= FEW
-    for values in every(parameters) if few else _points(parameters):
+    open_numbers = sum(parameter.kind != "categorical" for parameter in parameters)
+    most = min(VALUES, 2 + (MANY - ends) // max(1, open_numbers))
+    for values in every(parameters) if few else _points(parameters, most):
         config, found = configured(filled(tree, values))
         problems += [problem for problem in found if problem not in seen]
         seen.update(found)
@@ -45,11 +49,11 @@ def configs(
             yield config
 
 
-def _points(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+def _points(parameters: Sequence[Parameter], most: int) -> Iterator[dict[str, Any]]:
     yield _point(parameters, {})
     for parameter in parameters:
-        for end in parameter.ends():
-            yield _point(parameters, {**dict(parameter.condition), parameter.name: end})
+        for value in parameter.probes(most):
+            yield _point(parameters, {**dict(parameter.condition), parameter.name: value})
 
 
 def _point(parameters: Sequence[Parameter], fixed: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def validated(
         return None, [
             Problem(
                 place(tree, path, of_key=message.startswith(explain.UNKNOWN)),
-                _key(above, path),
+                _key(above, tree, path),
                 message,
             )
             for path, message in explain.problems(error, plain, model)
@@ -96,8 +100,21 @@ def place(tree: Node, path: explain.Path, *, of_key: bool = False) -> Place:
     return node.key if of_key and node.key else node.place
 
 
-def _key(above: str, path: explain.Path) -> str:
+def _key(above: str, tree: Node, path: explain.Path) -> str:
+    """``path`` as a person writes it; an element of a subset goes by its value, as always."""
     key = above
+    node: Node | None = tree
     for step in path:
+        inside = node.value if node else None
+        if isinstance(inside, Chosen) and isinstance(step, int) and step < len(inside):
+            node = inside[step]
+            key = dotted(key, spelt(node.value))
+            continue
         key = dotted(key, step)
+        if isinstance(inside, dict):
+            node = inside.get(str(step))
+        elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
+            node = inside[step]
+        else:
+            node = None
     return key

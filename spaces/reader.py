@@ -44,7 +44,12 @@ def read(path: Path, source: str | None = None) -> Node:
     Raises SpaceError for what cannot be read, is no YAML of ours, or is not a mapping.
     """
     source = str(path) if source is None else source
-    node = parse(text(path, source), source)
+    return whole(text(path, source), source)
+
+
+def whole(text: str, source: str) -> Node:
+    """The one mapping in ``text``. Raises SpaceError as ``read`` does."""
+    node = parse(text, source)
     if not isinstance(node.value, dict):
         kind = "an empty file" if node.value is None else "a list or a single value"
         refuse(

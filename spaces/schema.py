@@ -14,6 +14,7 @@ from spaces.settings import METRICS, Search
 Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
 DEFINITIONS = "#/definitions/"
+PRETRAINED: Schema = {"description": "Weights to start from: not built yet.", "type": "null"}
 DROPPED = ("title", "discriminator", "default")
 
 
@@ -33,7 +34,7 @@ def schema() -> Schema:
         "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "task": _component("task", {}, definitions),
         "dataset": _component("dataset", _fields(Dataset, definitions), definitions),
-        "backbone": _component("backbone", {}, definitions),
+        "backbone": _component("backbone", {"pretrained": PRETRAINED}, definitions),
         "attention": _attention(definitions),
         "training": training,
         "search": search,
@@ -154,10 +155,10 @@ def _choice(option: Schema) -> Schema:
 
 def _subset(array: Schema) -> Schema:
     elements = {"type": "array", "minItems": 1, "uniqueItems": True, "items": array["items"]}
-    default = {"type": "array", "items": array["items"]}
-    return _hole(
-        {"subset": elements, "default": default}, "subset", "Any of the elements, or none."
-    )
+    some = {"type": "array", "items": array["items"]}
+    keys: Schema = {"subset": elements, "always": some, "default": some}
+    said = "Any of the elements, or none; those in `always` are taken in any case."
+    return _hole(keys, "subset", said)
 
 
 def _numeric(kind: str) -> Schema:

@@ -11,10 +11,10 @@ from spaces.errors import VariantError, listed, nearest, shown
 
 Goal = Literal["max", "min"]
 
-# What an epoch or the cost model reports, and which way is better.
+# What the last epoch or the cost model reports, and which way is better. The best over epochs is no
+# objective: it would be chosen on the very images that it is measured on.
 METRICS: dict[str, Goal] = {
     "val_accuracy": "max",
-    "best_val_accuracy": "max",
     "val_loss": "min",
     "train_loss": "min",
     "params": "min",
@@ -39,6 +39,9 @@ def _objectives(value: Any) -> Any:
     """The short form ``params: min`` spelled out; a cost's tolerance is 0.01 unless given."""
     if not isinstance(value, dict):
         return value
+    if not value:
+        said = f"no objective (got {{}}; allowed: one or more of {listed(METRICS)})"
+        raise VariantError(("", said))
     spelled = {}
     for metric, objective in value.items():
         if metric not in METRICS:
@@ -70,6 +73,7 @@ def _costs(value: Any) -> Any:
 
 Positive = Annotated[float, Field(gt=0)]
 Costs = Annotated[dict[str, Positive], BeforeValidator(_costs)]
+SomeCosts = Annotated[dict[str, Positive], Field(min_length=1), BeforeValidator(_costs)]
 
 
 class Sampler(Component):
@@ -134,7 +138,11 @@ class Failures(Strict):
 
 
 class Timeouts(Strict):
-    """Seconds after which a trial is ended: in all, and without a new epoch."""
+    """Seconds after which an attempt is ended: in all, and without a new epoch.
+
+    Both count one attempt: a replicate that is tried again, or handed back by `resume`, starts
+    from 0.
+    """
 
     trial: float | None = Field(default=None, gt=0)
     no_progress: float | None = Field(default=None, gt=0)
@@ -175,7 +183,7 @@ class Search(Strict):
         default_factory=_default_objectives, min_length=1
     )
     limits: Costs = Field(default_factory=dict)
-    reference: Costs | None = None
+    reference: SomeCosts | None = None
     sampler: Sampler = Sampler()
     pruner: Pruner | None = None
     baselines: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)

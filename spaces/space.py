@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from spaces import baselines, holes, writer
+from spaces import baselines, holes, places, writer
 from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
 from spaces.find import find
@@ -18,7 +18,7 @@ from spaces.overrides import applied
 from spaces.parameters import Parameter, every
 from spaces.paths import READY, absolute, locate
 from spaces.probe import configs, configured, validated
-from spaces.reader import Node, located, read
+from spaces.reader import Node, located, read, whole
 from spaces.settings import Search
 
 SECTIONS = (*Config.model_fields, "search")
@@ -35,8 +35,9 @@ class Space:
     """A region of networks and recipes, and how it is to be searched.
 
     ``parameters`` are its holes as a sampler sees them, in the order of the document, each after
-    the choices that it depends on. ``notes`` say what is legal but worth knowing. Two spaces are
-    equal when they mean the same, wherever they were read from.
+    the choices that it depends on. ``notes`` say what is legal but worth knowing. ``tree`` and
+    ``written`` (the search) are the document, each value with its place. Two spaces are equal when
+    they mean the same, wherever they were read from.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Space:
     parameters: tuple[Parameter, ...]
     notes: tuple[str, ...] = field(compare=False)
     source: Path = field(compare=False)
+    written: Node = field(repr=False, compare=False)
 
     def fill(self, choose: Callable[[Parameter], Any]) -> dict[str, Any]:
         """Values by name: ``choose`` is asked for each active parameter, in order, and no other."""
@@ -109,25 +111,38 @@ class Space:
         given = located(self.search.baselines, Place("search.baselines")).value
         return _baselines(self.tree, self.parameters, given, [])
 
+    def problem(self, key: str, message: str) -> Problem:
+        """What turned out to be wrong with the value at a dotted key, at its place in the document.
+
+        ``key`` is a parameter's name, a config's key, or one of the search (``search.limits.macs``,
+        ``search.baselines.2``). What is not written is placed where its section is.
+        """
+        section, _, below = key.partition(".")
+        inside = section == "search"
+        place = places.nearest(self.written, below) if inside else places.nearest(self.tree, key)
+        return Problem(place, key, message)
+
     def to_yaml(self) -> str:
         """The space as YAML that loads as an equal space, overrides applied, paths absolute."""
         search = self.search.model_dump(mode="json")
         return writer.dump({**holes.spelled(self.tree), "search": search})
 
 
-def load(source: str | Path, *, overrides: Sequence[str] = ()) -> Space:
+def load(source: str | Path, *, overrides: Sequence[str] = (), text: str | None = None) -> Space:
     """Read a space from a YAML file, or a ready one by its bare name (``digits``).
 
-    ``overrides`` are ``key.path=value``, applied in order. Every constant and the ends of every
-    hole are checked here, so that a misspelt key or an impossible value never reaches training.
+    ``text`` is what the file says where it is known already. ``overrides`` are ``key.path=value``,
+    applied in order; a baseline of the file that one contradicts is left out, with a note. Every
+    constant and the values of every hole are checked here, so that a misspelt key or an impossible
+    value never reaches training.
     Raises SpaceError, whose text is at most six lines.
     """
-    path = locate(source)
-    document = read(path, str(path if path.parent == READY else source))
-    document = absolute(applied(document, overrides), path.parent)
+    path = locate(source) if text is None else Path(source)
+    called = str(path if path.parent == READY else source)
+    document = read(path, called) if text is None else whole(text, called)
+    before, document = document, absolute(applied(document, overrides), path.parent)
     problems = _unknown(document)
-    open_part = {key: node for key, node in document.value.items() if key in Config.model_fields}
-    tree = find(Node(open_part, document.place), problems)
+    tree = _open(document, problems)
     written = document.value.get("search", Node({}, document.place))
     search, wrong = validated(Search, written, "search")
     if problems or wrong:
@@ -139,8 +154,17 @@ def load(source: str | Path, *, overrides: Sequence[str] = ()) -> Space:
         default=0,
     )
     problems += _across(search, written, parameters, epochs)
+    notes = list(_notes(search, tree, parameters))
     if not problems and search.baselines:
-        _baselines(tree, parameters, written.value["baselines"].value, problems)
+        given = written.value["baselines"].value
+        dropped = _overridden(given, tree, before) if overrides else {}
+        _baselines(tree, parameters, given, problems, dropped)
+        kept = [number for number in range(len(given)) if number not in dropped]
+        search = search.model_copy(update={"baselines": [search.baselines[n] for n in kept]})
+        there = written.value["baselines"]
+        left = Node([given[number] for number in kept], there.place, there.key)
+        written = Node({**written.value, "baselines": left}, written.place, written.key)
+        notes += dropped.values()
     if problems:
         raise SpaceError(_ordered(problems))
     if search.trials is None:
@@ -150,9 +174,16 @@ def load(source: str | Path, *, overrides: Sequence[str] = ()) -> Space:
         search=search,
         tree=tree,
         parameters=parameters,
-        notes=tuple(_notes(search, tree, parameters)),
+        notes=tuple(notes),
         source=path.resolve(),
+        written=written,
     )
+
+
+def _open(document: Node, problems: list[Problem]) -> Node:
+    """All of the document but the search, with its holes."""
+    part = {key: node for key, node in document.value.items() if key in Config.model_fields}
+    return find(Node(part, document.place), problems)
 
 
 def _unknown(document: Node) -> list[Problem]:
@@ -184,12 +215,30 @@ def _across(
 
 
 def _baselines(
-    tree: Node, parameters: Sequence[Parameter], given: Sequence[Node], problems: list[Problem]
+    tree: Node,
+    parameters: Sequence[Parameter],
+    given: Sequence[Node],
+    problems: list[Problem],
+    dropped: Container[int] = (),
 ) -> list[dict[str, Any]]:
     return [
-        baselines.values(tree, parameters, node, f"search.baselines.{number}", problems)
-        for number, node in enumerate(given, 1)
+        baselines.values(tree, parameters, node, f"search.baselines.{number + 1}", problems)
+        for number, node in enumerate(given)
+        if number not in dropped
     ]
+
+
+def _overridden(given: Sequence[Node], tree: Node, before: Node) -> dict[int, str]:
+    """The file's baselines that only the overrides make impossible, with a note for each."""
+    closed = _open(before, [])
+    notes = {}
+    for number, node in enumerate(given):
+        key = f"search.baselines.{number + 1}"
+        wrong = baselines.misfits(tree, node, key)
+        if wrong and node.place.line is not None and not baselines.misfits(closed, node, key):
+            said = f"{key} is left out, as an override closed what it asks for"
+            notes[number] = f"{said} ({Problem(None, wrong[0].key, wrong[0].message)})"
+    return notes
 
 
 def _notes(search: Search, tree: Node, parameters: Sequence[Parameter]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def dump(value: Any) -> str:
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     try:
-        unquoted = scalars.plain(text) == text
+        unquoted = text.isprintable() and scalars.plain(text) == text
     except ValueError:
         unquoted = False
     style = None if unquoted else '"'

@@ -11,10 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainers.batches import fits
     from trainers.build import active, build, kernels, sites
     from trainers.complexity import Complexity, identity, measure
     from trainers.keys import run_key
-    from trainers.train import Diverged, chance, history, train
+    from trainers.train import Diverged, chance, check_device, history, train
 
 __all__ = [
     "Complexity",
@@ -22,6 +23,8 @@ __all__ = [
     "active",
     "build",
     "chance",
+    "check_device",
+    "fits",
     "history",
     "identity",
     "kernels",
@@ -37,6 +40,8 @@ _HOMES = {
     "active": "build",
     "build": "build",
     "chance": "train",
+    "check_device": "train",
+    "fits": "batches",
     "history": "train",
     "identity": "complexity",
     "kernels": "build",

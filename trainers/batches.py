@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from spaces.config import Augmentation, Config
+from spaces.errors import VariantError
 from trainers import augmentation as augment
-from trainers.data import Indices, read, split
+from trainers.data import Indices, Source, find, read, shares, split
 from trainers.datasets import DatasetError, Description, Files, Images
 from trainers.network import describe
 from trainers.seeds import derive, stream
@@ -36,13 +37,26 @@ class Batches(Protocol):
         """Every image once as it is, the last batch as small as it comes out."""
 
 
-def open_batches(config: Config, device: torch.device) -> tuple[Batches, Batches]:
+def fits(config: Config) -> None:
+    """Check that the recipe suits the data, as far as can be known before the first step.
+
+    Images in memory are read, or taken from the cache; files are counted. Raises DatasetError for
+    data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a subset
+    larger than the data, a share of validation that leaves a side empty, a batch larger than the
+    training set, a crop that the images do not allow.
+    """
+    _check(config, read(config.dataset))
+
+
+def open_batches(
+    config: Config, device: torch.device, source: Source | None = None
+) -> tuple[Batches, Batches]:
     """The training and the validation images of a config, both cut from the dataset's train part.
 
-    Raises DatasetError for data that are missing or damaged, ValueError for a batch larger than the
-    training set and for a crop that does not suit the images.
+    `source` is that part where it has been found already. Raises as `fits` does.
     """
-    images = read(config.dataset)
+    images = (source or find(config.dataset)).images()
+    _check(config, images)
     indices = split(
         images.labels,
         val=config.dataset.val,
@@ -50,17 +64,32 @@ def open_batches(config: Config, device: torch.device) -> tuple[Batches, Batches
         subset=config.dataset.subset,
     )
     size = config.training.batch_size
-    if size > len(indices[0]):
-        raise ValueError(
-            "training.batch_size: larger than the training set "
-            f"(got {size}; allowed: at most {len(indices[0])} images)"
-        )
     kind = InMemory if isinstance(images, Images) else OnDisk
     training, validation = (
         kind(images, index, describe(config), size, config.training.augmentation, device)  # type: ignore[arg-type]
         for index in indices
     )
     return training, validation
+
+
+def _check(config: Config, images: Images | Files) -> None:
+    """Refuse a recipe that does not suit the images. Raises VariantError."""
+    chosen, data = config.training, config.dataset
+    count, _ = shares(len(images.labels), val=data.val, subset=data.subset)
+    if chosen.batch_size > count:
+        said = "larger than the training set "
+        said += f"(got {chosen.batch_size}; allowed: at most {count} images)"
+        raise VariantError(("training.batch_size", said))
+    crop = chosen.augmentation.crop
+    if isinstance(images, Files):
+        largest, said = 0, "images on disk are always cropped at random scale"
+    else:
+        largest, said = describe(config).image_size - 1, "no such padding"
+    if crop > largest:
+        allowed = f"0..{largest}" if largest else "0"
+        raise VariantError(
+            ("training.augmentation.crop", f"{said} (got {crop}; allowed {allowed})")
+        )
 
 
 class InMemory:
@@ -75,11 +104,6 @@ class InMemory:
         augmentation: Augmentation,
         device: torch.device,
     ) -> None:
-        if not 0 <= augmentation.crop < data.image_size:
-            raise ValueError(
-                "training.augmentation.crop: no such padding "
-                f"(got {augmentation.crop}; allowed 0..{data.image_size - 1})"
-            )
         self.count = len(index)
         self.pixels = resize(torch.from_numpy(images.pixels[index]).to(device), data.image_size)
         self.labels = torch.from_numpy(images.labels[index]).to(device)
@@ -120,11 +144,6 @@ class OnDisk:
         augmentation: Augmentation,
         device: torch.device,
     ) -> None:
-        if augmentation.crop:
-            raise ValueError(
-                "training.augmentation.crop: images on disk are always cropped at random scale "
-                f"(got {augmentation.crop}; allowed 0)"
-            )
         self.count = len(index)
         self.files = files
         self.places = index.tolist()

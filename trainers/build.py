@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -51,7 +53,13 @@ def kernel(attention: Attention, site: Site) -> int | None:
     if attention.mapping is None:
         return None
     mapping = variants.load("mapping", attention.mapping.name)
-    return int(mapping(site.channels, site.stage, **attention.mapping.params))
+    return _mapped(mapping, json.dumps(attention.mapping.params), site.channels, site.stage)
+
+
+@lru_cache(maxsize=65536)
+def _mapped(mapping: Callable[..., int], params: str, channels: int, stage: int) -> int:
+    """A kernel size, remembered: a search asks for the same few at every site of every config."""
+    return int(mapping(channels, stage, **json.loads(params)))
 
 
 def module(
@@ -60,10 +68,18 @@ def module(
     channels: int,
     kernel_size: int | None,
 ) -> nn.Module:
-    """One attention module for maps of `channels` channels; only some kinds take a kernel size."""
-    if kernel_size is None:
-        return make(channels, **params)
-    return make(channels, kernel_size=kernel_size, **params)
+    """One attention module for maps of `channels` channels; only some kinds take a kernel size.
+
+    Raises ValueError for whatever the attention, which may be a person's own, raises.
+    """
+    sized = {} if kernel_size is None else {"kernel_size": kernel_size}
+    try:
+        return make(channels, **sized, **params)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        said = f"attention at {channels} channels: {type(error).__name__}: {error}"
+        raise ValueError(said) from error
 
 
 def sites(config: Config) -> tuple[Site, ...]:

@@ -28,7 +28,7 @@ def count_macs(net: nn.Module, *shape: int) -> int:
     A first operation on meta tensors imports 900 modules of PyTorch's compiler, over a second. So
     the network first sees a batch of no images on the CPU, its weights all one number: PyTorch
     works out every shape and has nothing to compute. Networks with an operation for which that
-    might not be exact go through the meta device.
+    might not be exact, or that fails without an image, go through the meta device.
     """
     net.eval()
     try:
@@ -36,7 +36,7 @@ def count_macs(net: nn.Module, *shape: int) -> int:
         nothing = torch.empty(0, *shape)
         with torch.no_grad(), _EmptyBatch() as empty:  # type: ignore[no-untyped-call]
             net(nothing)
-    except RuntimeError:
+    except Exception:  # no image, nothing at x[0]: what is wrong with it in earnest comes again
         net.to("meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             net(torch.empty(1, *shape, device="meta"))

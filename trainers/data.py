@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import warnings
 import zipfile
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from spaces import catalogue
+from spaces.errors import VariantError
 from trainers import variants
 from trainers.datasets import DatasetError, Files, Images, Part, cache
 from trainers.files import write_whole
@@ -30,30 +32,52 @@ Indices = NDArray[np.int64]
 READER = 1  # raised when a reader's pixels or labels change: what older ones decoded is not used
 
 
-def digest(dataset: Dataset, part: Part = "train") -> str:
-    """sha256 of what a run can see: pixels and labels, or the names and sizes of image files.
+@dataclass(frozen=True)
+class Source:
+    """The files that a part of a dataset is read from, found once; their order is the images'.
 
-    Root, split and subset are no part of it. Of images in memory the answer is remembered by their
-    files' names, sizes and times, so that a second call costs milliseconds. Raises DatasetError.
+    Two are equal where no file has changed, as names, sizes and times tell without opening one.
     """
-    files = _find(dataset, part)
-    known = _remembered(_signature(dataset, part, files))
-    if known is not None:
-        return known
-    images = read(dataset, part)
-    if isinstance(images, Files):
-        manifest = [(f.parent.name, f.name, f.stat().st_size) for f in images.paths]
-        return hashlib.sha256(repr(manifest).encode()).hexdigest()
-    return _content(images)
+
+    signature: str
+    dataset: Dataset = field(compare=False, repr=False)
+    part: Part = field(compare=False)
+    files: tuple[Path, ...] = field(compare=False, repr=False)
+    sizes: tuple[int, ...] = field(compare=False, repr=False)
+
+    def images(self) -> Images | Files:
+        """The images; the arrays are shared and read-only. Raises DatasetError."""
+        return _read(self)
+
+    def digest(self) -> str:
+        """sha256 of what a run can see: pixels and labels, or names and sizes of image files.
+
+        Root, split and subset are no part of it. The answer is remembered by the signature.
+        """
+        return _remembered(self.signature) or _content(self, self.images())
+
+
+def find(dataset: Dataset, part: Part = "train") -> Source:
+    """Where a part lies; walks its folders and looks at every file. Raises DatasetError."""
+    files = tuple(variants.module("dataset", dataset.name).find(dataset, part))
+    if not files:
+        raise DatasetError(f"dataset.root: no {part} images in {dataset.root or dataset.name}")
+    stats = [file.stat() for file in files]
+    facts = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)]
+    reader = (READER, dataset.name, catalogue.digest("dataset", dataset.name))
+    text = repr((reader, part, sorted(dataset.params.items()), facts))
+    signature = hashlib.sha256(text.encode()).hexdigest()
+    return Source(signature, dataset, part, files, tuple(stat.st_size for stat in stats))
+
+
+def digest(dataset: Dataset, part: Part = "train") -> str:
+    """The content digest of a part: `find`, then `Source.digest`. Raises DatasetError."""
+    return find(dataset, part).digest()
 
 
 def read(dataset: Dataset, part: Part = "train") -> Images | Files:
-    """The images of a part; the arrays are shared and read-only. Raises DatasetError."""
-    files = _find(dataset, part)
-    params = json.dumps(dataset.params, sort_keys=True)
-    signature = _signature(dataset, part, files)
-    images: Images | Files = _read(dataset.name, part, files, params, signature)
-    return images
+    """The images of a part: `find`, then `Source.images`. Raises DatasetError."""
+    return find(dataset, part).images()
 
 
 def split(
@@ -64,21 +88,30 @@ def split(
     First `subset` images are kept, then the share `val` of these is cut off for validation, both
     times with every class in its share (largest remainders, so that the totals are exact). The same
     arguments give the same split on every machine and for every version of numpy. Raises
-    DatasetError for a subset larger than the data and where a side would be empty.
+    VariantError as `shares` does.
     """
-    total = len(labels) if subset is None else subset
-    if not 0 < total <= len(labels):
-        raise DatasetError(f"dataset.subset: no such part (got {total}; allowed 1..{len(labels)})")
+    training, held = shares(len(labels), val=val, subset=subset)
+    total = training + held
     # a bit generator's raw output is guaranteed not to change, a permutation's is not
     order = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
     pool = _share(labels, order, total)
-    held = round(val * total)
-    if not 0 < held < total:
-        raise DatasetError(
-            f"dataset.val: leaves {total - held} training and {held} validation images of {total}"
-        )
     chosen = _share(labels, pool, held)
     return np.sort(np.setdiff1d(pool, chosen)), np.sort(chosen)
+
+
+def shares(count: int, *, val: float, subset: int | None = None) -> tuple[int, int]:
+    """How many of `count` images train, and how many validate.
+
+    Raises VariantError for a subset larger than the data and where a side would be empty.
+    """
+    total = count if subset is None else subset
+    if not 0 < total <= count:
+        raise VariantError(("dataset.subset", f"no such part (got {total}; allowed 1..{count})"))
+    held = round(val * total)
+    if not 0 < held < total:
+        left = f"leaves {total - held} training and {held} validation images of {total}"
+        raise VariantError(("dataset.val", f"{left} (got {val:g}; allowed: 1 or more of each)"))
+    return total - held, held
 
 
 def _share(labels: NDArray[np.int64], order: Indices, count: int) -> Indices:
@@ -91,29 +124,14 @@ def _share(labels: NDArray[np.int64], order: Indices, count: int) -> Indices:
     return np.concatenate([order[labels[order] == label][:n] for label, n in wanted.items()])
 
 
-def _find(dataset: Dataset, part: Part) -> tuple[Path, ...]:
-    """The files a part is read from."""
-    files = tuple(variants.module("dataset", dataset.name).find(dataset, part))
-    if not files:
-        raise DatasetError(f"dataset.root: no {part} images in {dataset.root or dataset.name}")
-    return files
-
-
-def _signature(dataset: Dataset, part: Part, files: tuple[Path, ...]) -> str:
-    """What tells that files did not change, without opening them."""
-    stats = [(str(file), file.stat()) for file in files]
-    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    text = repr((READER, dataset.name, part, sorted(dataset.params.items()), facts))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @lru_cache(maxsize=2)
-def _read(name: str, part: Part, files: tuple[Path, ...], params: str, signature: str) -> Any:
+def _read(source: Source) -> Images | Files:
     """Images from memory, else from the cache folder, else from their files."""
+    signature = source.signature
 
     def decode() -> Images | Files:
-        images: Images | Files = variants.load("dataset", name)(
-            list(files), part, **json.loads(params)
+        images: Images | Files = variants.load("dataset", source.dataset.name)(
+            list(source.files), source.part, **source.dataset.params
         )
         return images
 
@@ -123,8 +141,7 @@ def _read(name: str, part: Part, files: tuple[Path, ...], params: str, signature
             images: Images | Files | None = _cached(signature)
             if images is None:
                 images = decode()
-                if isinstance(images, Images):
-                    _remember(signature, images)
+                _remember(source, images)
     except OSError as error:
         warnings.warn(f"{cache()}: no cache of decoded images ({error})", stacklevel=2)
         images = decode()
@@ -142,13 +159,14 @@ def _remembered(signature: str) -> str | None:
         return None
 
 
-def _remember(signature: str, images: Images) -> None:
+def _remember(source: Source, images: Images | Files) -> None:
     """Keep decoded images under their content digest, and the digest under the signature."""
-    content = _content(images)
-    buffer = io.BytesIO()
-    np.savez(buffer, pixels=images.pixels, labels=images.labels)
-    write_whole(cache() / "images" / f"{content}.npz", buffer.getvalue())
-    write_whole(cache() / "images" / f"{signature}.digest", content.encode("ascii"))
+    content = _content(source, images)
+    if isinstance(images, Images):
+        buffer = io.BytesIO()
+        np.savez(buffer, pixels=images.pixels, labels=images.labels)
+        write_whole(cache() / "images" / f"{content}.npz", buffer.getvalue())
+    write_whole(cache() / "images" / f"{source.signature}.digest", content.encode("ascii"))
 
 
 def _cached(signature: str) -> Images | None:
@@ -159,10 +177,19 @@ def _cached(signature: str) -> Images | None:
             images = Images(kept["pixels"], kept["labels"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    return images if _content(images) == content else None
+    return images if _pixels(images) == content else None
 
 
-def _content(images: Images) -> str:
+def _content(source: Source, images: Images | Files) -> str:
+    """sha256 of the images, or of the class, name and size of every file."""
+    if isinstance(images, Images):
+        return _pixels(images)
+    sized = zip(source.files, source.sizes, strict=True)
+    manifest = [(file.parent.name, file.name, size) for file, size in sized]
+    return hashlib.sha256(repr(manifest).encode()).hexdigest()
+
+
+def _pixels(images: Images) -> str:
     """sha256 of shape, pixels and labels."""
     state = hashlib.sha256(repr(images.pixels.shape).encode())
     state.update(np.ascontiguousarray(images.pixels).data)

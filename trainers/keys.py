@@ -6,6 +6,7 @@ from typing import Any
 
 from spaces import catalogue
 from spaces.config import Config
+from trainers import variants
 from trainers.complexity import digest, identity
 
 RECIPE_VERSION = 1
@@ -16,13 +17,15 @@ def run_key(config: Config, dataset_digest: str) -> str:
     """Network, data and recipe in 16 hex digits; the replicate is not in it.
 
     `dataset_digest` stands for the images themselves, wherever they lie: the dataset's root is not
-    part of the key, its split seed and all its other settings are. Neither is the config's name.
+    part of the key, nor is what its file says changes no number (`NOT_IN_KEY`); its split seed and
+    all its other settings are. Neither is the config's name.
     """
+    idle: set[str] = getattr(variants.module("dataset", config.dataset.name), "NOT_IN_KEY", set())
     return digest(
         {
             "network": identity(config),
             "task": config.task.model_dump(mode="json"),
-            "dataset": config.dataset.model_dump(mode="json", exclude={"root"}),
+            "dataset": config.dataset.model_dump(mode="json", exclude={"root", *idle}),
             "content": dataset_digest,
             "training": config.training.model_dump(mode="json"),
             "recipe": RECIPE_VERSION,

@@ -29,8 +29,10 @@ def schedule(training: Training, steps: int) -> Callable[[int], float]:
     """What the learning rate is multiplied by at each step (from 0), for epochs of `steps` steps.
 
     A function without state: where a run stands in its schedule is the number of its steps. In
-    `warmup_epochs` the factor rises linearly from one step's share to 1; the schedule proper has
-    what is left of the epochs.
+    `warmup_epochs` the factor rises linearly from one step's share to 1. Then `cosine` falls to 0
+    over the epochs that are left. `step` counts its epochs from the first of training, so that its
+    drops come where they would without a warm-up (Goyal et al. 2017, arXiv:1706.02677, section
+    5.1: 5 epochs of warm-up, drops after 30, 60 and 80). `one_cycle` rises by itself.
     """
     chosen = training.schedule
     total = training.epochs * steps

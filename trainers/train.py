@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.config import Config
+from spaces.errors import VariantError
 from trainers import checkpoint as checkpoints
 from trainers import variants
 from trainers.batches import Batches, open_batches
 from trainers.build import build
-from trainers.data import digest
+from trainers.data import find
 from trainers.keys import run_key
 from trainers.network import describe
 from trainers.optim import optimizer, schedule
@@ -73,14 +74,16 @@ def train(
     `resume` goes on after the newest whole one (`history` tells the metrics up to there) and starts
     over where there is none. A disk that is full or away costs a warning, not the run.
 
-    Raises ValueError for settings that do not suit data or device, DatasetError for data missing or
+    Raises ValueError for settings that do not suit data or device (`fits` and `check_device` tell
+    before), DatasetError for data missing or
     damaged, CheckpointError for another run's checkpoint, Diverged for a loss or weight that is not
     finite, in the epoch that it happens. torch.OutOfMemoryError passes through.
     """
-    place = _device(device, config.training.precision)
-    training, validation = open_batches(config, place)
+    place = check_device(config, device)
+    source = find(config.dataset)
+    training, validation = open_batches(config, place, source)
     run = Run(config, seed, place, training.count // config.training.batch_size)
-    key = run_key(config, digest(config.dataset)) if checkpoint is not None else ""
+    key = run_key(config, source.digest()) if checkpoint is not None else ""
     if checkpoint is not None and resume:
         run.load(checkpoints.newest(checkpoint), key)
     for epoch in range(len(run.history) + 1, config.training.epochs + 1):
@@ -89,6 +92,23 @@ def train(
         if checkpoint is not None and (epoch % every == 0 or epoch == config.training.epochs):
             _save(checkpoint, epoch, run.state(key), keep)
         yield dict(metrics)
+
+
+def check_device(config: Config, device: str | torch.device | None = None) -> torch.device:
+    """The device that training would use in this process; None means CUDA where there is one.
+
+    Raises VariantError, whose `key` is `device` or `training.precision`, where it is not here or
+    cannot train in the config's precision.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
+    chosen = str(device if device is not None else "cuda" if count else "cpu")
+    if chosen not in here:
+        said = "no CUDA here" if chosen.startswith("cuda") and not count else "no such device"
+        raise VariantError(("device", f"{said} (got {chosen}; allowed {', '.join(here)})"))
+    if config.training.precision == "fp16" and chosen == "cpu":
+        raise VariantError(("training.precision", "needs CUDA (got fp16; allowed float32, bf16)"))
+    return torch.device(chosen)
 
 
 def history(checkpoint: str | Path) -> list[Metrics]:
@@ -226,17 +246,6 @@ def _task(config: Config) -> Task:
     smoothing = config.training.label_smoothing
     task: Task = make(describe(config).classes, smoothing, **config.task.params)
     return task
-
-
-def _device(device: str | torch.device | None, precision: str) -> torch.device:
-    """The device asked for. Raises ValueError where it is absent or cannot do the precision."""
-    here = torch.cuda.is_available()
-    place = torch.device(device if device is not None else "cuda" if here else "cpu")
-    if place.type == "cuda" and not here:
-        raise ValueError(f"device: no CUDA here (got {place}; allowed cpu)")
-    if precision == "fp16" and place.type == "cpu":
-        raise ValueError("training.precision: needs CUDA (got fp16; allowed float32, bf16)")
-    return place
 
 
 @contextmanager

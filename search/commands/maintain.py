@@ -20,9 +20,12 @@ def sync(study_dir: Path, tracking_uri: str | None) -> None:
     What is there already is left alone, so it may be called at any time and as often as wanted.
     """
     from search import launch, text
+    from search.commands.ui import store
 
-    launch.sync(study_dir, tracking_uri=tracking_uri, say=warn)
-    click.echo(f"level; look at it with: eca-search ui {text.shown(study_dir.absolute())}")
+    asked = tracking_uri or launch.load(study_dir).tracking_uri
+    launch.sync(study_dir, tracking_uri=asked, say=warn)
+    uri = store(study_dir, tracking_uri)
+    click.echo(f"level; look at it with: {text.typed('ui', study_dir.absolute(), uri)}")
 
 
 @command(example="eca-search doctor --out /data/runs")

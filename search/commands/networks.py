@@ -89,6 +89,8 @@ def mappings(
                 refused[gamma, b] = str(error)
                 continue
             networks.setdefault(kernels, []).append((gamma, b))
+    if not networks:
+        raise click.UsageError(_refusal(next(iter(refused.values())), gammas, shifts))
     if as_json:
         emit(
             backbone=backbone,
@@ -115,6 +117,12 @@ def mappings(
         click.echo(f"refused: {_pairs(pairs)}: {why}")
 
 
+def _refusal(why: str, gammas: Sequence[float], shifts: Sequence[float]) -> str:
+    """What is said of options of which no pair gives a kernel."""
+    said = f"--gamma {','.join(f'{g:g}' for g in gammas)} --b {','.join(f'{b:g}' for b in shifts)}"
+    return f"no pair of {said} gives a kernel: {why}"
+
+
 def _table(
     networks: dict[tuple[int, ...], list[tuple[float, float]]],
     channels: Sequence[int],
@@ -127,7 +135,7 @@ def _table(
         [*map(str, kernels), *([f"{_added(kernels, repeats)}"] if repeats else []), _pairs(pairs)]
         for kernels, pairs in sorted(networks.items())
     ]
-    return columns(heading, rows, left=["(gamma, b)"]) if rows else "no pair gives a kernel"
+    return columns(heading, rows, left=["(gamma, b)"])
 
 
 def _added(kernels: Sequence[int], repeats: dict[int, int]) -> int:

@@ -72,18 +72,19 @@ def validate(
 ) -> None:
     """Check SPACE and say what it spans: parameters, settings, networks, costs. Trains nothing.
 
-    Networks are counted where the settings are few enough to look at each; costs are exact there,
-    and elsewhere the least and most that moving one hole at a time reaches.
+    Networks are counted where the settings are few enough to look at each (50,000, on at most 200
+    backbones); costs are exact there, and elsewhere the least and most that moving one hole at a
+    time reaches.
     """
     import spaces
-    from search import launch
+    from search import preflight
     from search.survey import survey
     from spaces import catalogue
 
     for file in plugins:
         catalogue.plug(file)
     loaded = spaces.load(space, overrides=overrides)
-    launch.check(loaded)
+    preflight.check(loaded)
     loaded.baselines()
     spanned = survey(loaded)
     notes = list(_notes(loaded, spanned))
@@ -130,6 +131,11 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     elif spanned.networks is not None and spanned.settings is not None:
         yield from _duplicates(
             spanned.settings, spanned.networks, bool(recipe), space.search.trials
+        )
+    if spanned.networks is None and spanned.settings is not None:
+        yield (
+            f"networks are not counted: {spanned.settings:,} settings, or the backbones among "
+            "them, are too many to look at each"
         )
     if spanned.within is not None and spanned.within < 1:
         yield f"{spanned.within:.0%} of the settings are within `search.limits`"
@@ -186,4 +192,4 @@ def _range(parameter: Parameter) -> str:
 
 
 def _count(number: int | None) -> str:
-    return "not counted: too many, or a float without step" if number is None else f"{number:,}"
+    return "not counted" if number is None else f"{number:,}"

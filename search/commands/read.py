@@ -126,7 +126,6 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
 
 
 def _front(study: Study) -> dict[str, Any]:
-    first = next(iter(study.objectives))
     return {
         "study": study.name,
         "objectives": {name: objective.goal for name, objective in study.objectives.items()},
@@ -139,7 +138,7 @@ def _front(study: Study) -> dict[str, Any]:
                 "trial": trial.number,
                 "values": _values(study, trial),
                 "n": trial.n,
-                "sd": trial.spread.get(first),
+                "sd": trial.spread.get(study.judged or ""),
                 "kernels": trial.kernels,
                 "identity": trial.identity,
                 "config": trial.config,
@@ -174,15 +173,15 @@ def _open(study: Study) -> Iterator[str]:
     from search import text
     from search.history import is_open
 
-    first = next(iter(study.objectives))
+    judged = study.judged
     for trial in study.trials:
         for replicate in filter(is_open, trial.replicates):
             words = [text.clean(trial.name)]
             if replicate.number:
                 words.append(f"replicate {replicate.number}")
             words.append(f"epoch {len(replicate.curve)}/{trial.config['training']['epochs']}")
-            if replicate.curve and first in replicate.curve[-1]:
-                words.append(f"{first} {replicate.curve[-1][first]:.4f}")
+            if replicate.curve and judged in replicate.curve[-1]:
+                words.append(f"{judged} {replicate.curve[-1][judged]:.4f}")
             yield "  ".join([*words, f"on {text.clean(replicate.attempts[-1].worker)}"])
 
 

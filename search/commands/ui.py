@@ -52,20 +52,21 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
 
 def store(folder: Path, tracking_uri: str | None) -> str:
     """The store of a study or of a folder of studies; a usage error where there is none yet."""
-    from search import journal, launch
+    from search import journal, launch, text
     from search.tracking import default_uri
 
     folder = folder.absolute()
-    asked, out = None, folder
+    there, out = os.environ.get("MLFLOW_TRACKING_URI"), folder
     if journal.exists(folder):
-        asked, out = launch.load(folder).space.search.tracking.uri, folder.parent
-    uri = tracking_uri or asked or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(out)
+        study, out = launch.load(folder), folder.parent
+        there = study.tracking_uri or study.space.search.tracking.uri or there
+    uri = tracking_uri or there or default_uri(out)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.is_file():
         if out == folder:
             raise click.UsageError(f"no MLflow store at {file}; name a study's folder")
         warn(f"no MLflow store at {file} yet")
-        raise click.UsageError(f"eca-search sync {folder} writes it")
+        raise click.UsageError(f"{text.typed('sync', folder, uri)} writes it")
     return uri
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import trainers
 from spaces.config import Config, Dataset
 from trainers import data, variants
 from trainers.batches import open_batches
@@ -147,7 +148,7 @@ def test_mean_and_deviation_are_the_datas(dataset: Dataset) -> None:
 
 def test_the_parts_share_no_image(dataset: Dataset) -> None:
     """No test image of a dataset in one file is a training image; other parts are other files."""
-    training, test = (set(data._find(dataset, part)) for part in ("train", "test"))
+    training, test = (set(data.find(dataset, part).files) for part in ("train", "test"))
     if training != test:
         assert not training & test
         return
@@ -197,6 +198,16 @@ def test_another_image_size_is_given(dataset: Dataset) -> None:
     _, validation = open_batches(config(small), torch.device("cpu"))
     images, _ = next(validation.ordered())
     assert images.shape[2:] == (20, 20)
+
+
+def test_what_is_not_in_the_key_is_a_parameter_of_its_own(dataset: Dataset) -> None:
+    """NOT_IN_KEY names own parameters, and another value of one is the same run."""
+    idle = getattr(variants.module("dataset", dataset.name), "NOT_IN_KEY", set())
+    assert idle <= set(dataset.params)
+    for name in idle:
+        changed = dataset.model_copy(update={name: dataset.params[name] + 1})
+        keys = {trainers.run_key(config(one), "d") for one in (dataset, changed)}
+        assert len(keys) == 1
 
 
 def test_what_is_missing_is_a_short_error(dataset: Dataset, tmp_path: Path) -> None:

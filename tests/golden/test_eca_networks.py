@@ -15,6 +15,7 @@ from torch import nn
 
 from spaces import catalogue
 from spaces.config import Attention, Component
+from spaces.mappings.log2 import mapping
 from trainers.attention.eca import attention as eca
 from trainers.complexity import Complexity, count
 from trainers.datasets import Description
@@ -237,6 +238,11 @@ def test_se_params(call, reduction, params):
     assert added(call, with_se(reduction=reduction)).params == params
 
 
+def test_resnet50_in_the_papers_unit():
+    """ResNet-50 has 24.3731 * 2^20 params: the paper's 24.37 "M" are binary (its table 3)."""
+    assert round(cost("resnet50").params / 2**20, 4) == 24.3731
+
+
 def test_se_resnet50_total():
     """SE-ResNet-50 has 28,071,976 params: 26.77 in units of 2^20 (the paper's table 3)."""
     params = cost("resnet50", with_se()).params
@@ -249,6 +255,7 @@ def test_se_resnet50_total():
     ("theirs", "twin", "call"),
     [
         ("ecaresnet50d", "resnet50d", "resnet50"),
+        ("ecaresnet50t", "resnet50t", "resnet50"),
         ("ecaresnet101d", "resnet101d", "resnet101"),
     ],
 )
@@ -261,6 +268,24 @@ def test_timm_adds_the_same(theirs, twin, call):
     )
 
     assert added(call, with_eca(name="log2")).params == difference
+
+
+def test_timm_adds_the_mappings_kernels_to_resnet26():
+    """ecaresnet26t has 44 params more than resnet26t (timm 1.0.31): k of two blocks a stage."""
+    with torch.device("meta"):
+        dressed, plain = timm.create_model("ecaresnet26t"), timm.create_model("resnet26t")
+    total, base = (sum(p.numel() for p in net.parameters()) for net in (dressed, plain))
+
+    assert total - base == 44
+    assert sum(2 * mapping(channels) for channels in (256, 512, 1024, 2048)) == 44
+
+
+def test_timm_has_no_kernel_below_three():
+    """The module of timm maps as the paper does, but never below 3: 3 for 4 channels, not 1."""
+    assert EcaModule(channels=4).conv.kernel_size == (3,)
+    assert mapping(4) == 1
+    for channels in range(1, 4097):
+        assert EcaModule(channels=channels).conv.kernel_size == (mapping(channels, k_min=3),)
 
 
 # ---- the module ---------------------------------------------------------------------------------

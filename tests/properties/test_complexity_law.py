@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from spaces import catalogue
 from spaces.config import Config
 from spaces.site import POSITIONS
 
-DEPTHS = [8, 14, 20, 32, 44, 56, 18, 34, 50]
+DEPTHS = [8, 14, 20, 32, 44, 56, 110, 18, 34, 50, 101, 152]
 WIDTHS = st.sampled_from([0.25, 0.3, 0.5, 0.75, 1.0, 1.25])
 
 backbones = st.one_of(
@@ -135,6 +136,26 @@ def test_measure_is_what_torch_counts(data, backbone, dataset):
     assert cost.params == sum(p.numel() for p in net.parameters())
     assert cost.flops == counter.get_total_flops()
     assert cost.macs * 2 == cost.flops
+
+
+@pytest.mark.parametrize("kind", ["none", "eca", "se"])
+@pytest.mark.parametrize(
+    "depth", [*DEPTHS, None], ids=lambda d: f"resnet{d}" if d else "mobilenetv2"
+)
+def test_every_backbone_costs_what_torch_counts(depth, kind):
+    """Of each published size: params by numel, MACs by FlopCounterMode / 2, at 32 pixels."""
+    backbone = {"name": "resnet", "depth": depth} if depth else {"name": "mobilenetv2"}
+    point = config(backbone, {"name": kind}, "cifar10")
+
+    with torch.device("meta"):
+        net = trainers.build(point).eval()
+        x = torch.empty(1, 3, 32, 32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(x)
+
+    assert trainers.measure(point) == trainers.Complexity(
+        params=sum(p.numel() for p in net.parameters()), macs=counter.get_total_flops() // 2
+    )
 
 
 @settings(max_examples=40, deadline=None)

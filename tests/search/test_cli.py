@@ -335,6 +335,21 @@ def test_mappings_say_what_is_refused(eca: Eca) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--gamma", "0"], "no pair of --gamma 0 --b -2,-1,0,1,2,3,4 gives a kernel: channels and"),
+        (["--gamma", "1", "--b", "-20"], "--b -20 gives a kernel: log2(C) + b must not be"),
+    ],
+)
+def test_mappings_of_no_pair_are_a_usage_error(eca: Eca, options: list[str], said: str) -> None:
+    """Where every pair is refused, the options are what is wrong: exit 2, with or without JSON."""
+    for flags in ([], ["--json"]):
+        told = eca("mappings", "--channels", "16", *options, *flags)
+        assert (told.code, told.out) == (2, "")
+        assert said in told.err
+
+
+@pytest.mark.parametrize(
     ("name", "attention", "size", "params", "macs"),
     [
         # torchvision's counts and eca.md's conv + fc MACs at 224; ECA adds sum(k), sum(k C)
@@ -413,6 +428,26 @@ def test_validate_warns_of_pruning_by_accuracy(eca: Eca) -> None:
     said = eca("validate", "digits", "search.pruner={name: MedianPruner}")
     assert said.code == 0
     assert "note: MedianPruner compares accuracy alone" in said.out
+
+
+def test_validate_counts_a_large_space_or_says_that_it_did_not(eca: Eca) -> None:
+    """Thousands of settings are looked at each; where they are too many a note says so."""
+    gamma = "attention.choice.2.mapping.gamma={float: [1, 4], step: 0.001, default: 2}"
+    told = eca("validate", "digits", gamma, "--json").json
+    assert told["settings"] > 100_000
+    assert told["networks"] is None
+    assert any("networks are not counted" in note for note in told["notes"])
+    told = eca("validate", "digits", gamma.replace("0.001", "0.05"), "--json").json
+    assert 5_000 < told["settings"] < 50_000
+    assert 1 < told["networks"] < told["settings"]
+
+
+def test_validate_says_that_a_pruner_of_costs_does_nothing(eca: Eca) -> None:
+    """Where all objectives are costs there is no curve to prune by."""
+    costs = "search.objectives={params: min, macs: min}"
+    said = eca("validate", "digits", costs, "search.pruner={name: MedianPruner}")
+    assert said.code == 0
+    assert "note: MedianPruner never stops a trial: all objectives are costs" in said.out
 
 
 def test_validate_knows_plugins(eca: Eca) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import spaces
 import trainers
 from search.examine import examiner
-from search.survey import ends, reference, survey
+from search.networks import Networks, measured
+from search.survey import _most_within, ends, reference, survey
 from spaces import Space, SpaceError
 
 SPACE = """\
@@ -75,10 +77,84 @@ def test_the_reference_is_the_spaces_largest(make: Any) -> None:
     }
 
 
-def test_a_limit_bounds_the_reference(make: Any) -> None:
-    """Where limits cut the space, the limit itself is the reference."""
-    assert reference(make("{trials: 4, limits: {params: 30e3}}"))["params"] == 30e3
-    assert survey(make("{trials: 4, limits: {params: 30e3}}")).within == pytest.approx(2 / 3)
+@pytest.mark.parametrize("limits", [{"params": 30e3}, {"macs": 1e5}, {"params": 3e4, "macs": 4e5}])
+def test_the_reference_is_the_largest_within_limits(make: Any, limits: dict[str, float]) -> None:
+    """Where limits cut the space: of each cost the most that a feasible network has, listed here.
+
+    What climbing finds where settings cannot be listed is the same in this space.
+    """
+    space = make(f"{{trials: 4, limits: {json.dumps(limits)}}}")
+    costs = [measured(space.at(values)) for values in space.settings()]
+    inside = [c for c in costs if all(c[name] <= limit for name, limit in limits.items())]
+    assert 0 < len(inside) < len(costs)
+    most = {name: max(c[name] for c in inside) for name in ("params", "macs")}
+
+    assert reference(space) == most
+    assert {name: _most_within(space, name, 1e12) for name in most} == most
+    assert survey(space).within == pytest.approx(len(inside) / len(costs))
+
+
+def test_limits_that_no_network_meets_together_are_refused(make: Any) -> None:
+    """Each can be met, but not by one network: said before anything exists."""
+    text = SPACE.replace(
+        "width: {choice: [0.25, 0.5, 1.0], default: 0.5}",
+        "width: {choice: [[1, 1, 0.25], [0.25, 0.25, 1]]}",
+    )
+    space = make("{trials: 4, limits: {params: 30e3, macs: 300e3}}", text)
+    costs = [measured(space.at(values)) for values in space.settings()]
+    assert min(c["params"] for c in costs) <= 30e3
+    assert min(c["macs"] for c in costs) <= 300e3
+    for look in (survey, reference):
+        with pytest.raises(SpaceError, match="within all limits at once"):
+            look(space)
+
+
+def test_a_limit_between_the_ends_of_a_number(make: Any) -> None:
+    """Of an endless space the reference is a feasible network's, near the limit."""
+    text = SPACE.replace("{choice: [0.25, 0.5, 1.0], default: 0.5}", "{float: [0.25, 4.0]}")
+    largest = reference(make("{trials: 4, limits: {params: 300e3}}", text))
+    assert 200e3 < largest["params"] <= 300e3
+
+
+PARTS = """\
+name: parts
+task: {name: classification}
+dataset: {name: digits, image_size: {choice: [8, 16]}}
+backbone:
+  choice:
+    - {name: resnet, depth: {choice: [8, 14]}, width: 0.25}
+    - {name: mobilenetv2, width: 0.25}
+attention:
+  choice:
+    - {name: none}
+    - name: eca
+      position: {choice: [final, mid]}
+      placement: {choice: [{name: everywhere}, {name: stages, stages: {subset: [1, 2, 3]}}]}
+      mapping:
+        choice:
+          - {name: log2, gamma: {choice: [1, 2]}}
+          - {name: per_stage, kernel_sizes: [3, 3, 5]}
+          - {name: constant, kernel_size: {choice: [3, 5]}}
+    - {name: se, placement: {name: stages, stages: [1]}, reduction: {choice: [4, 8]}}
+training: {epochs: {choice: [1, 2]}, batch_size: 32, optimizer: {name: sgd, lr: 0.1}}
+"""
+
+
+def test_networks_are_those_of_every_setting(make: Any) -> None:
+    """Parts put together give what `Space.at` gives: identity, costs, and what cannot be built."""
+    space = make(text=PARTS)
+    networks = Networks(space)
+    found = [(network.identity, network.costs) for network in networks]
+    expected, invalid = [], set()
+    for values in space.settings():
+        try:
+            config = space.at(values)
+            expected.append((trainers.identity(config), measured(config)))
+        except ValueError as error:
+            invalid.add(str(error))
+    assert found == expected
+    assert set(networks.invalid) == invalid
+    assert invalid, "per_stage has three kernels, MobileNetV2 seven stages"
 
 
 @pytest.mark.parametrize("look", [survey, reference])

@@ -69,6 +69,11 @@ class Example:
         versions = {"eca-search": "0.1.0", "python": "3.11", "torch": "2.14"}
         return SimpleNamespace(ended=self.ended, study={"versions": versions})
 
+    @property
+    def judged(self) -> str | None:
+        """As `Study.judged`."""
+        return pareto.judged(self.objectives)
+
     def counts(self) -> dict[str, int]:
         """As `Study.counts`."""
         return {"running": 0, "waiting": 0, "infeasible": 3, "duplicate": 2}

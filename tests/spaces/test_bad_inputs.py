@@ -118,6 +118,12 @@ SCALARS = [
     (27, having("lr: 0.1", "lr: 0.1, nesterov: off"), "yes or no"),
     (28, having("epochs: 4", 'epochs: "3"'), 'got "3"; allowed: a whole number'),
     (29, having("epochs: 4", "epochs: 3.0"), "got 3.0; allowed: a whole number"),
+    (
+        29,
+        having("depth: 20", "depth: 20.0"),
+        "backbone.depth: not allowed here (got 20.0; allowed: 8",
+    ),
+    (29, having("depth: 20", "depth: {choice: [20.0, 8]}"), "backbone.depth: not allowed here"),
     (30, having("epochs: 4", "epochs: true"), "got true; allowed: a whole number"),
     (30, having("lr: 0.1", "lr: true"), "got true; allowed: a number"),
     (31, having("name: base", "name: 1.10"), "allowed: text"),
@@ -137,7 +143,11 @@ SEMANTICS = [
     (35, having("name: base\n", ""), "name: required key is missing"),
     (35, having("  epochs: 4\n", ""), "training.epochs: required key is missing"),
     (35, having(", depth: 20", ""), "backbone.depth: required key is missing"),
-    (35, having("{name: sgd, lr: 0.1}", "{lr: 0.1}"), "required key 'name' is missing"),
+    (
+        35,
+        having("{name: sgd, lr: 0.1}", "{lr: 0.1}"),
+        "training.optimizer.name: required key is missing",
+    ),
     (35, having("  trials: 8\n", ""), "search.trials: required key is missing"),
     (36, having(GAMMA, "{float: [4, 1]}"), "low is above high"),
     (36, having(GAMMA, "{float: [1, 4], step: 0}"), "step out of range"),
@@ -193,19 +203,25 @@ SEMANTICS = [
     (40, having(LOG2, "{name: constant, kernel_size: {int: [3, 8]}}"), "an odd number"),
     (40, having(LOG2, "{name: per_stage, kernel_sizes: [3, 5]}"), "one for each stage"),
     (40, having(LOG2, "{name: per_stage, kernel_sizes: [3, 5, 6]}"), "an odd number"),
-    (40, having(LOG2, "{name: per_stage, kernel_sizes: []}"), "at least 1 entries"),
+    (40, having(LOG2, "{name: per_stage, kernel_sizes: []}"), "at least 1 entry)"),
     (40, having("b: 1}", "k_min: 7, k_max: 3}"), "k_max: out of range"),
     (40, having("b: 1}", "rounding: up}"), "allowed: nearest, nearest_down, floor, ceil"),
-    (41, having(WIDTH, "0"), "more than 0"),
-    (41, having(WIDTH, "-1"), "more than 0"),
+    (41, having(WIDTH, "0"), "width: out of range (got 0; allowed: 0.01 to 64)"),
+    (41, having(WIDTH, "-1"), "width: out of range (got -1; allowed: 0.01 to 64)"),
+    (41, having(WIDTH, '"1"'), 'width: not allowed here (got "1"'),
     (41, having(WIDTH, "1e9"), "allowed: 0.01 to 64"),
     (41, having(WIDTH, "[1.0, 0.5]"), "backbone.width"),
     (41, having(WIDTH, "[1.0, 0.5, 1.0, 1.0]"), "one for each stage"),
-    (41, having(WIDTH, "[1.0, -0.5, 1.0]"), "more than 0"),
-    (41, having(WIDTH, "{float: [0, 1]}"), "more than 0"),
+    (41, having(WIDTH, "[1.0, -0.5, 1.0]"), "width.2: out of range (got -0.5; allowed: 0.01"),
+    (41, having(WIDTH, "{float: [0, 1]}"), "out of range (got 0.0; allowed: 0.01 to 64)"),
     (42, having(STAGES, "[1, 4]"), "no such stage (got 4; allowed: 1 to 3)"),
     (42, having(STAGES, "{subset: [1, 4]}"), "no such stage (got 4; allowed: 1 to 3)"),
     (42, having(STAGES, "[0]"), "more than 0"),
+    (
+        42,
+        having(STAGES, "{subset: [1], always: [2]}"),
+        "the always is no option (got 2; allowed: 1",
+    ),
     (42, having(STAGES, "[2, 2]"), "named twice"),
     (
         42,
@@ -221,11 +237,23 @@ SEMANTICS = [
     (43, having("{name: digits}", "{name: digit}"), "did you mean 'digits'"),
     (43, having("{name: none}", "{name: nome}"), "did you mean 'none'"),
     (43, having("name: log2", "name: log"), "no mapping named 'log'"),
-    (43, having("name: sgd", "name: sdg"), "did you mean 'sgd'"),
-    (43, having("TPESampler", "tpe"), "search.sampler.name"),
-    (43, having("sampler: {name: TPESampler}", "pruner: {name: median}"), "search.pruner.name"),
+    (
+        43,
+        having("name: sgd", "name: sdg"),
+        "space.yaml:13:21: training.optimizer.name: unknown name; did you mean 'sgd'",
+    ),
+    (
+        43,
+        having("epochs: 4", "epochs: 4\n  schedule: {warmup_epochs: 1, name: cosin}"),
+        "space.yaml:12:38: training.schedule.name: unknown name; did you mean 'cosine'",
+    ),
     (43, having("params: min", "parms: min"), "did you mean 'params'"),
-    (44, having("{val_accuracy: max, params: min}", "{}"), "search.objectives"),
+    (
+        44,
+        having("{val_accuracy: max, params: min}", "{}"),
+        "space.yaml:17:15: search.objectives: no objective (got {}; allowed: one or more of",
+    ),
+    (44, having("val_accuracy: max", "best_val_accuracy: max"), "did you mean 'val_accuracy'"),
     (44, having("{val_accuracy: max, params: min}", "[]"), "search.objectives"),
     (44, having("params: min", "params: max"), "wrong way"),
     (44, having("params: min", "params: minimise"), "unknown goal"),
@@ -265,6 +293,11 @@ SEMANTICS = [
     (49, having("trials: 8", "trials: 8\n  max_concurrent: 0"), "search.max_concurrent"),
     (50, having("trials: 8", "trials: 8\n  limits: {params: 0}"), "search.limits.params"),
     (50, having("trials: 8", "trials: 8\n  limits: {flops: 1e6}"), "no cost named 'flops'"),
+    (
+        50,
+        having("trials: 8", "trials: 8\n  reference: {}"),
+        "search.reference: not allowed here (got {}; allowed: at least 1 entry",
+    ),
     (
         51,
         having("trials: 8", "trials: 8\n  baselines: [{attention: {name: se}}]"),
@@ -332,7 +365,8 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert 1 <= len(lines) <= 6
         for line in lines:
             assert re.match(r"space\.yaml:\d+:\d+: |\.\.\. and \d+ more$", line), line
-            assert len(line) < 500
+            assert len(line) < 230
+            assert line.isprintable()
         return said
 
     return refuse
@@ -387,6 +421,37 @@ def test_an_unknown_key_is_located_at_the_key(refused) -> None:
     text = having("{name: none}", "{name: none, x: 1}")
     assert "space.yaml:6:20: attention.x: unknown key" in refused(text)
     assert "space.yaml:13:30: training.optimizer.lr: " in refused(having("lr: 0.1", "lr: -1"))
+
+
+def test_long_and_odd_keys_are_one_printable_line_each(refused) -> None:
+    """Newlines, escapes and sheer length in keys, names and values do not reach the terminal."""
+    keys = "".join(f'"a\\nb\\e[31m{i}{"x" * 400}": 1\n' for i in range(9))
+    said = refused(BASE + keys)
+    assert len(said.splitlines()) == 6
+    assert "a\\nb\\x1b[31m0xxx" in said
+    long = "log2" + "y" * 900
+    assert "no mapping named 'log2yyy" in refused(having("name: log2", f"name: {long}"))
+    assert "duplicate key 'log2yyy" in refused(f"{long}: 1\n{long}: 2\n")
+    refused(having("depth: 20", 'depth: 20, "\\u202e\\u2028": 1'))
+
+
+def test_every_value_of_a_large_space_is_tried_where_they_can_be_counted(refused) -> None:
+    """Beside a continuous hole, which leaves no settings to list, even kernels are still found."""
+    text = having("lr: 0.1", "lr: {float: [0.01, 1], log: true}")
+    said = refused(text.replace(LOG2, "{name: constant, kernel_size: {int: [3, 9]}}"))
+    key = "attention.mapping.kernel_size"
+    wanted = [f"{key}: not allowed here (got {k}; allowed: an odd number)" for k in (4, 6, 8)]
+    assert [line.split(": ", 1)[1] for line in said.splitlines()] == wanted
+    said = refused(text.replace(LOG2, "{name: constant, kernel_size: {int: [1, 511]}}"))
+    assert "allowed: an odd number" in said
+    momentum = "lr: {float: [0.01, 1], log: true}, momentum: {float: [0, 1.5], step: 0.5}"
+    said = refused(having("lr: 0.1", momentum))
+    assert "momentum: out of range (got 1.0; allowed: less than 1.0)" in said
+    for legal in ("{int: [3, 9], step: 2}", "{int: [1, 511], step: 2}"):
+        Path("space.yaml").write_text(
+            text.replace(LOG2, f"{{name: constant, kernel_size: {legal}}}")
+        )
+        assert spaces.load("space.yaml").size() is None
 
 
 def test_seven_problems_are_six_lines(refused) -> None:

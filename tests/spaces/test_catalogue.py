@@ -124,6 +124,41 @@ def test_a_plugin_joins_by_its_text(tmp_path: Path) -> None:
     assert config.attention.mapping.params["first"] == 5
 
 
+ORDERED = '''\
+"""Attention in the first of these that there are."""
+
+
+def placement(site, *, stages: list[int | str], blocks: int = 1, order: list[str] = []) -> bool:
+    """In that order."""
+'''
+
+
+def test_a_plugins_lists_keep_their_order(tmp_path: Path) -> None:
+    """Only our own stages and blocks are sets; a plugin's keys of that name are its own matter."""
+    file = tmp_path / "ordered.py"
+    file.write_text(ORDERED)
+    catalogue.plug(file)
+    given = "{name: ordered, stages: [9, a, 1, 9], blocks: 3, order: [b, a]}"
+    space = spaces.load("digits", overrides=[f"attention.eca.placement={given}"])
+    config = space.at(space.fill(lambda p: "eca" if p.name == "attention" else p.first()))
+    assert config.attention.placement.params == {
+        "stages": [9, "a", 1, 9],
+        "blocks": 3,
+        "order": ["b", "a"],
+    }
+
+
+def test_a_literal_is_exactly_its_type(tmp_path: Path) -> None:
+    """1 is neither true nor 1.0: a value has the literal's type."""
+    file = tmp_path / "growing.py"
+    file.write_text("from typing import Literal\n\n\ndef mapping(c, *, n: Literal[1, 2]): ...\n")
+    catalogue.plug(file)
+    assert catalogue.check("mapping", {"name": "growing", "n": 2})["n"] == 2
+    for wrong in (True, 2.0, "2", 3, [1]):
+        with pytest.raises(VariantError, match="allowed: 1, 2"):
+            catalogue.check("mapping", {"name": "growing", "n": wrong})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

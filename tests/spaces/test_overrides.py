@@ -48,6 +48,70 @@ def test_a_parameters_name_reaches_into_its_option() -> None:
     assert config.attention.mapping.params["gamma"] == 2.0
 
 
+STAGES = "attention.eca.placement.stages"
+
+
+def test_an_element_of_a_subset_is_taken_or_left_for_good(tmp_path: Path) -> None:
+    """A parameter's name fixes its element; the others stay open, and the file written is equal."""
+    overrides = [f"{STAGES}.2=false", f"{STAGES}.3=true", "search.baselines=[]"]
+    space = spaces.load("digits", overrides=overrides)
+    names = [p.name for p in space.parameters if p.name.startswith(STAGES)]
+    assert names == [f"{STAGES}.1"]
+    found = set()
+    for seed in range(40):
+        config = space.at(space.sample(seed))
+        if config.attention.placement:
+            found.add(tuple(config.attention.placement.params["stages"]))
+    assert found == {(3,), (1, 3)}
+    path = tmp_path / "written.yaml"
+    path.write_text(space.to_yaml())
+    again = spaces.load(path)
+    assert again == space
+    assert again.size() == space.size() == 3 * (1 + 2 * 7 * 5)
+
+
+def test_a_subset_with_every_element_fixed_is_a_constant() -> None:
+    """No element open is a list like any other."""
+    given = zip((1, 2, 3), ("true", "false", "true"), strict=True)
+    overrides = [f"{STAGES}.{stage}={value}" for stage, value in given]
+    space = spaces.load("digits", overrides=overrides)
+    assert not [p.name for p in space.parameters if p.name.startswith(STAGES)]
+    config = space.at(space.fill(lambda p: "eca" if p.name == "attention" else p.first()))
+    assert config.attention.placement.params == {"stages": [1, 3]}
+
+
+def test_a_baseline_takes_the_elements_that_are_fixed() -> None:
+    """A baseline that names no stages takes the fixed ones with the default."""
+    space = spaces.load("digits", overrides=[f"{STAGES}.2=false"])
+    assert len(space.baselines()) == 2
+    assert space.at(space.baselines()[1]).attention.placement.params == {"stages": [1, 3]}
+
+
+def test_a_baseline_that_an_override_contradicts_is_left_out_and_noted(tmp_path: Path) -> None:
+    """The ready space stays usable; the note names the baseline, and the file written is equal."""
+    space = spaces.load("digits", overrides=["attention=none"])
+    assert space.search.baselines == [{"attention": {"name": "none"}}]
+    assert space.baselines() == [{"backbone.width": 0.5}]
+    (note,) = [note for note in space.notes if "baselines" in note]
+    assert note.startswith("search.baselines.2 is left out, as an override closed what it asks for")
+    assert "attention.name" in note
+    path = tmp_path / "written.yaml"
+    path.write_text(space.to_yaml())
+    assert spaces.load(path) == space
+
+
+def test_a_baseline_that_is_wrong_without_the_override_is_still_refused(tmp_path: Path) -> None:
+    """An override excuses only what it did: the file's own mistakes, and an override's, stay."""
+    text = (Path(spaces.__file__).parent / "digits.yaml").read_text()
+    path = tmp_path / "space.yaml"
+    path.write_text(text.replace("{attention: {name: eca}}]", "{attention: {name: ecaa}}]"))
+    with pytest.raises(spaces.SpaceError, match=r"search\.baselines\.2\.attention"):
+        spaces.load(path, overrides=["attention=none"])
+    given = ["attention=none", "search.baselines=[{attention: {name: eca}}]"]
+    with pytest.raises(spaces.SpaceError, match=r"override 2: search\.baselines\.1\.attention"):
+        spaces.load("digits", overrides=given)
+
+
 def test_a_hole_may_be_given() -> None:
     """The value may itself be a hole."""
     space = spaces.load("digits", overrides=["training.batch_size={choice: [32, 64], default: 64}"])
@@ -88,6 +152,9 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(
         (["training.epochs.x=1"], "training.epochs is a single value"),
         (["attention.ecaa.mapping.gamma=2"], "did you mean 'eca'"),
         (["attention.eca.mapping.gamma.x=2"], "is a hole"),
+        (["attention.eca.placement.stages.4=true"], "no such element (there are: 1, 2, 3)"),
+        (["attention.eca.placement.stages.2=1"], "(got 1; allowed: true, false)"),
+        (["attention.eca.placement.stages.2=2"], "stages.2: not allowed here (got 2"),
         (["backbone.width=[1, 1, 1]", "backbone.width.4=1"], "override 2: backbone.width.4: no"),
         (["training.epochs=!!python/name:os.system"], "override 1: training.epochs: a tag"),
         (["training.epochs=1", "search.trials=0"], "override 2: search.trials: out of range"),

@@ -74,6 +74,10 @@ def test_ready_spaces_validate(validator: jsonschema.Draft7Validator, path: Path
         "search.objectives={acc: max}",
         "search.objectives={val_accuracy: min}",
         "search.objectives={}",
+        "search.objectives={best_val_accuracy: max}",
+        "search.reference={}",
+        "backbone.pretrained=weights.pt",
+        "attention.eca.placement.stages={subset: [1, 2], always: 2}",
         "search.sampler=TPESampler",
         "search.executor=slurm",
         "search.unknown=1",
@@ -90,6 +94,24 @@ def test_what_load_refuses_the_schema_refuses(
     assert not validator.is_valid(applied(document, [change]).plain())
     with pytest.raises(spaces.SpaceError):
         spaces.load("digits", overrides=[change])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "backbone.pretrained=null",
+        "attention.eca.placement.stages={subset: [1, 2], always: [2], default: []}",
+    ],
+)
+def test_what_load_takes_the_schema_takes(
+    validator: jsonschema.Draft7Validator, change: str
+) -> None:
+    """Keys that are pinned but not built, and those that only an override writes."""
+    from spaces.overrides import applied
+
+    document = parse((ROOT / "spaces" / "digits.yaml").read_text(), "digits.yaml")
+    validator.validate(applied(document, [change]).plain())
+    assert spaces.load("digits", overrides=[change]).name == "digits"
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)

@@ -175,6 +175,25 @@ def test_size_and_settings(space: spaces.Space) -> None:
         assert space.at(values).name == space.name
 
 
+def test_very_many_parameters_need_no_deep_stack() -> None:
+    """Settings are listed without recursion: more parameters than Python has stack frames."""
+    from spaces.parameters import Parameter, every
+
+    ones = [Parameter.categorical(f"p{n}", (n,), MISSING, ()) for n in range(1200)]
+    last = Parameter.categorical("last", ("a", None), MISSING, ())
+    below = Parameter.categorical("last.a.x", (1, 2), MISSING, (("last", "a"),))
+    settings = list(every([*ones, last, below]))
+    assert [list(values.values())[1200:] for values in settings] == [["a", 1], ["a", 2], [None]]
+    assert list(settings[0])[:2] == ["p0", "p1"]
+
+
+def test_many_holes_of_one_option_load(tmp_path: Path) -> None:
+    """1,200 choices of one option each are read, and refused by what they make, not by a crash."""
+    holes = ", ".join(["{choice: [1]}"] * 1200)
+    with pytest.raises(spaces.SpaceError, match=r"backbone\.width: "):
+        load(tmp_path, PLAIN.replace("depth: 8", f"depth: 8, width: [{holes}]"))
+
+
 def test_a_free_float_is_not_countable(tmp_path: Path) -> None:
     """A float without step leaves no number of settings, and says which one it is."""
     text = EXAMPLE.replace("lr: 0.1", "lr: {float: [1e-3, 1], log: true, default: 0.1}")

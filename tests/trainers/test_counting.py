@@ -74,7 +74,31 @@ class Shuffled(nn.Module):
         return F.pad(self.conv(y), (1, 1, 1, 1))
 
 
-@pytest.mark.parametrize("make", [Tokens, Heads, Doubled, Spatial, Shuffled])
+class First(nn.Module):
+    """A gate that looks at the first image: there is none in an empty batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) * x[0].mean()
+
+
+class Counted(nn.Module):
+    """Pixels by the number of images, which must not be nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) * (x.numel() // len(x))
+
+
+@pytest.mark.parametrize(
+    "make", [Tokens, Heads, Doubled, Spatial, Shuffled, First, Counted], ids=lambda m: m.__name__
+)
 def test_macs_are_torchs_own(make: Callable[[], nn.Module]):
     """Whatever a network does with its tensors, the count is that of FlopCounterMode / 2."""
     with torch.device("meta"):
@@ -102,3 +126,16 @@ def test_broken_networks_say_so():
 
     with pytest.raises(RuntimeError, match="channel"):
         count_macs(net, 3, 8, 8)
+
+
+class Faulty(nn.Module):
+    """A mistake that has nothing to do with the batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise KeyError("gate")
+
+
+def test_any_error_of_a_network_comes_through():
+    """Whatever its kind, and not that of the empty batch."""
+    with pytest.raises(KeyError, match="gate"):
+        count_macs(Faulty(), 3, 8, 8)

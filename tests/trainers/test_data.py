@@ -24,8 +24,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import trainers
+from spaces import catalogue
 from spaces.config import Config, Dataset
-from trainers import data
+from spaces.errors import VariantError
+from trainers import data, variants
 from trainers.batches import open_batches
 from trainers.datasets import DatasetError, Files, Images
 from trainers.network import describe
@@ -144,7 +146,7 @@ def test_split_follows_its_seed() -> None:
 )
 def test_split_refuses_the_impossible(val: float, subset: int | None, message: str) -> None:
     """A side without images, a subset larger than the data: named, with the figures."""
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(VariantError, match=message):
         data.split(np.zeros(100, np.int64), val=val, seed=0, subset=subset)
 
 
@@ -428,7 +430,7 @@ def test_original_pickles(
     dataset = Dataset(name=name, root=str(root))
     images = data.read(dataset)
     assert isinstance(images, Images)
-    raw = pickle.loads(data._find(dataset, "train")[0].read_bytes())["data"]
+    raw = pickle.loads(data.find(dataset).files[0].read_bytes())["data"]
     assert np.array_equal(images.pixels[1], raw[1].reshape(3, 32, 32).transpose(1, 2, 0))
     assert len(images.labels) == (100 if kind == "CIFAR10" else 200)
     test = data.read(dataset, "test")
@@ -442,7 +444,7 @@ def test_damaged_pickles_are_never_opened(
     """A file whose md5 is not the authors' is refused before it is unpickled."""
     root = pickled(tmp_path / "d", kind, monkeypatch)
     dataset = Dataset(name=name, root=str(root))
-    file = data._find(dataset, "train")[0]
+    file = data.find(dataset).files[0]
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(DatasetError, match="is damaged"):
         data.read(dataset)
@@ -533,6 +535,88 @@ def test_image_folder_counts_its_classes(photos: Path) -> None:
     images = data.read(chosen.dataset)
     assert isinstance(images, Files)
     assert images.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+
+
+def test_classes_are_listed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second description opens no folder; a new class, or one less, is seen all the same."""
+    chosen = photo_config(photos, 0)
+    assert describe(chosen).classes == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", None)
+        assert describe(chosen).classes == 3
+    (photos / "train" / "wasp").mkdir()
+    assert describe(chosen).classes == 4
+    (photos / "train" / "wasp").rmdir()
+    assert describe(chosen).classes == 3
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A name for every time that a folder of photos is walked."""
+    seen: list[str] = []
+    file = variants.module("dataset", "image_folder")
+    walk = file.find
+
+    def counting(dataset: Dataset, part: data.Part) -> list[Path]:
+        seen.append(part)
+        return list(walk(dataset, part))
+
+    monkeypatch.setattr(file, "find", counting)
+    return seen
+
+
+def test_a_call_walks_the_folders_once(photos: Path, walks: list[str], tmp_path: Path) -> None:
+    """Reading, the digest and the start of a whole run look for the files one time each."""
+    chosen = photo_config(photos, 0)
+    data.digest(chosen.dataset)
+    assert walks == ["train"]
+    data.read(chosen.dataset)
+    assert walks == ["train"] * 2
+    list(trainers.train(chosen, checkpoint=tmp_path / "run"))
+    assert walks == ["train"] * 3
+
+
+def test_the_digest_of_files_is_remembered(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process asks the cache; another file, name or size is another digest."""
+    dataset = photo_config(photos, 0).dataset
+    before = data.digest(dataset)
+    data._read.cache_clear()  # as a new process would begin
+    with monkeypatch.context() as patch:
+        patch.setattr(variants.module("dataset", "image_folder"), "dataset", None)
+        assert data.digest(dataset) == before
+    file = photos / "train" / "fly" / "7.jpg"
+    file.rename(file.with_name("8.jpg"))
+    renamed = data.digest(dataset)
+    file.with_name("8.jpg").write_bytes(b"shorter")
+    assert len({before, renamed, data.digest(dataset)}) == 3
+
+
+PLUGIN = """
+from pathlib import Path
+import numpy as np
+from trainers.datasets import Images
+def find(dataset, part):
+    return [Path(__file__).with_name("pixels")]
+def dataset(files, part):
+    return Images(np.full((20, 8, 8, 1), GREY, np.uint8), np.arange(20) % 2)
+"""
+
+
+def test_images_of_an_edited_plugin_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person's own dataset file decoded before it was edited is not used."""
+    monkeypatch.setattr(catalogue, "_plugins", {})
+    file = tmp_path / "mine.py"
+    (tmp_path / "pixels").touch()
+    digests = set()
+    for grey in ("1", "2"):
+        file.write_text(PLUGIN.replace("GREY", grey))
+        catalogue.plug(file)
+        variants._from_file.cache_clear()
+        variants._module.cache_clear()
+        digests.add(data.digest(Dataset(name="mine")))
+    assert len(digests) == 2
 
 
 def test_workers_do_not_change_the_images(photos: Path) -> None:

@@ -164,6 +164,19 @@ def test_run_keys_hold_nothing_else(change):
     assert trainers.run_key(config(), "d") == trainers.run_key(config(**change), "d")
 
 
+def test_run_keys_do_not_hold_how_many_decode(tmp_path):
+    """The workers of a folder of images change no number; its other settings do."""
+    for name in ("ant", "bee"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+
+    def key(**change: Any) -> str:
+        photos = {"name": "image_folder", "root": str(tmp_path), "image_size": 64}
+        return trainers.run_key(config(dataset=photos | change), "d")
+
+    assert key(workers=0) == key(workers=2) == key()
+    assert key(val=0.2) != key()
+
+
 def test_run_keys_follow_the_data():
     """Other images under the same name are another run."""
     assert trainers.run_key(config(), "d") != trainers.run_key(config(), "e")

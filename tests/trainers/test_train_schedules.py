@@ -89,6 +89,29 @@ def test_rates_are_pytorchs(name: str) -> None:
     assert rates == pytest.approx(of_torch(make, per_epoch), rel=1e-9, abs=1e-12)
 
 
+def test_steps_count_from_the_first_epoch_of_training() -> None:
+    """Drops after epochs 3 and 6 with a warm-up of two as without one (Goyal et al. 2017)."""
+    warm = schedule(recipe(name="step", step_size=3, gamma=0.2, warmup_epochs=2), STEPS)
+    cold = schedule(recipe(name="step", step_size=3, gamma=0.2), STEPS)
+    factors = [warm(step) for step in range(EPOCHS * STEPS)]
+    assert factors[: 2 * STEPS] == [(step + 1) / (2 * STEPS) for step in range(2 * STEPS)]
+    assert factors[2 * STEPS :] == [cold(step) for step in range(2 * STEPS, EPOCHS * STEPS)]
+    assert [factors[epoch * STEPS] for epoch in (2, 3, 5, 6)] == pytest.approx([1, 0.2, 0.2, 0.04])
+
+
+def test_a_warm_up_over_the_first_drop_ends_below_the_full_rate() -> None:
+    """A warm-up as long as step_size rises to the full rate, and the drop follows at once."""
+    factor = schedule(recipe(name="step", step_size=3, gamma=0.2, warmup_epochs=3), STEPS)
+    assert [factor(3 * STEPS - 1), factor(3 * STEPS)] == pytest.approx([1, 0.2])
+
+
+def test_a_cosine_has_what_the_warm_up_leaves() -> None:
+    """At full rate when the warm-up ends, at nothing after the last epoch, half-way in between."""
+    factor = schedule(recipe(name="cosine", warmup_epochs=3), STEPS)
+    assert [factor(3 * STEPS), factor(5 * STEPS)] == pytest.approx([1, 0.5])
+    assert 0 < factor(EPOCHS * STEPS - 1) < 0.01
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("keys", [keys for keys, _, _ in ORACLES.values()], ids=list(ORACLES))
 def test_the_shortest_trainings_have_rates(keys: dict[str, Any], steps: int) -> None:

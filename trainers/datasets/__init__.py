@@ -5,7 +5,9 @@
 `find(dataset, part) -> list[Path]`
     the files that `part` ("train" or "test") is read from, fetched first where that is possible;
 `dataset(files, part, *, own parameters) -> Images | Files`
-    the images themselves. Keyword-only parameters are what YAML may set.
+    the images themselves. Keyword-only parameters are what YAML may set; those named in a set
+    `NOT_IN_KEY` of the file change how fast images come, never which: runs that differ in nothing
+    else answer for one another.
 
 "train" is what a search may see: its validation images are cut from there (`trainers.data`).
 "test" is read by the final confirmation alone.

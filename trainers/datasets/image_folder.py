@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from spaces.config import Dataset
 
 LAYOUT = "train/<class>/*.jpg and, for the confirmation, val/<class>/*.jpg"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+NOT_IN_KEY = {"workers"}
 
 
 def describe(dataset: Dataset) -> Description:
@@ -28,12 +30,12 @@ def describe(dataset: Dataset) -> Description:
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
     """All image files of the part in order of class and name; "test" is the folder val/."""
-    return [
-        file
-        for folder in _classes(dataset, part)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in SUFFIXES
-    ]
+    found: list[Path] = []
+    for folder in _classes(dataset, part):
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES))
+        found += [folder / name for name in names]
+    return found
 
 
 def dataset(
@@ -84,17 +86,24 @@ def _transform(size: int, train: bool, flip: bool) -> Any:
     return v2.Compose(steps)
 
 
-def _classes(dataset: Dataset, part: Part) -> list[Path]:
+def _classes(dataset: Dataset, part: Part) -> tuple[Path, ...]:
     """The class folders of a part, sorted by name."""
     places = folders(dataset)
     inside = "train" if part == "train" else "val"
     for place in places:
-        if (place / inside).is_dir():
-            found = sorted(f for f in (place / inside).iterdir() if f.is_dir())
+        folder = place / inside
+        if folder.is_dir():
+            found = _subfolders(folder, folder.stat().st_mtime_ns)
             if len(found) >= 2:
                 return found
             raise DatasetError(
-                f"dataset.root: {place / inside} has {len(found)} class folders "
-                "(allowed: 2 or more)"
+                f"dataset.root: {folder} has {len(found)} class folders (allowed: 2 or more)"
             )
     raise missing(dataset, places, LAYOUT)
+
+
+@lru_cache(maxsize=16)
+def _subfolders(folder: Path, changed: int) -> tuple[Path, ...]:
+    """What lies in `folder`, remembered until the time of its last change is another."""
+    with os.scandir(folder) as entries:
+        return tuple(folder / name for name in sorted(e.name for e in entries if e.is_dir()))

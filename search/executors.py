@@ -1,0 +1,124 @@
+"""Where attempts run: a Ray cluster, or this process. What either needs is held open here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search.errors import Unfit
+from search.study import Study
+from search.worker import Workplace
+from spaces import Space, SpaceError, catalogue
+from spaces.errors import Problem
+
+if TYPE_CHECKING:
+    from search.ray_tune import Cluster
+
+Watch = Callable[[Study], None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a person wants a study to run; None where the space decides."""
+
+    executor: str | None = None
+    address: str | None = None
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """What drives a study, and the kind of device its trials train on."""
+
+    drive: Callable[[Study, Watch], None]
+    device: str
+
+
+@contextmanager
+def held(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
+    """The executor for a space, with its connection open.
+
+    Raises `Unfit` where there is no room for one trial, `SpaceError` for a wish that means nothing.
+    """
+    kind = wish.executor or space.search.executor
+    if kind not in ("ray", "inprocess"):
+        raise SpaceError([Problem(None, "executor", f"no executor {kind!r} (ray, inprocess)")])
+    if kind == "ray":
+        with _on_ray(space, wish, say) as executor:
+            yield executor
+        return
+    if wish.address is not None:
+        said = "an address is Ray's, and this study runs in this process (leave one out)"
+        raise SpaceError([Problem(None, "address", said)])
+    yield _here(space)
+
+
+def _here(space: Space) -> Executor:
+    import torch
+
+    from search import inprocess
+
+    asked = space.search.resources.gpu
+    available = torch.cuda.is_available()
+    if asked != "auto" and asked > 0 and not available:
+        raise Unfit(f"search.resources.gpu: no CUDA device here (got {asked:g}; allowed: 0, auto)")
+    gpu = available if asked == "auto" else asked > 0
+    return Executor(
+        lambda study, watch: inprocess.drive(study, _workplace(study, gpu=gpu), watch=watch),
+        "cuda" if gpu else "cpu",
+    )
+
+
+@contextmanager
+def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
+    from search import ray_tune
+
+    cpu, asked = space.search.resources.cpu, space.search.resources.gpu
+    with _connected(wish.address) as cluster:
+        gpu = (1.0 if cluster.gpus else 0.0) if asked == "auto" else float(asked)
+        at_most = wish.max_concurrent or space.search.max_concurrent
+        slots = ray_tune.slots(cpu, gpu, at_most)
+        if slots() < 1:
+            raise Unfit(
+                f"no room for a trial: it wants {cpu:g} CPU and {gpu:g} GPU, "
+                f"Ray at {cluster.address} has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU\n"
+                "  ask for less in `search.resources`, or give --address of a larger cluster"
+            )
+        say(
+            f"Ray at {cluster.address}: {cluster.nodes} node{'s'[: cluster.nodes != 1]}, "
+            f"{cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs; {slots()} trials at a time"
+        )
+
+        def drive(study: Study, watch: Watch) -> None:
+            workplace = _workplace(study, gpu=gpu > 0)
+            ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=slots, watch=watch)
+
+        yield Executor(drive, "cuda" if gpu else "cpu")
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Cluster]:
+    """Ray, or `Unfit` where there is none."""
+    from search import ray_tune
+
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(ray_tune.connected(address))
+        except ConnectionError as error:
+            raise Unfit(str(error)) from None
+        yield cluster
+
+
+def _workplace(study: Study, *, gpu: bool) -> Workplace:
+    kept = study.space.search.checkpoints
+    return Workplace(
+        checkpoints=kept.uri or str(study.folder / "checkpoints"),
+        every=kept.every,
+        keep=kept.keep,
+        threads=max(1, int(study.space.search.resources.cpu)),
+        gpu=gpu,
+        plugins=tuple(str(path) for path in catalogue.plugins()),
+    )

@@ -1,0 +1,127 @@
+"""Every network of a space that can be listed, with no work done twice.
+
+Settings are many, their parts few: the 36,884 settings of `cifar10_mobilenetv2` are made of 4
+backbones, 128 placements and 36 mappings. A part is checked where it first appears, a network is
+measured where its backbone, its sites and their kernels first meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import trainers
+from spaces import Config, Space
+from spaces.config import Attention
+from spaces.fit import misfits
+from spaces.parameters import Parameter
+from spaces.site import Site
+from trainers.build import kernel, sites, stands
+
+Values = dict[str, Any]
+Key = tuple[Any, ...]
+INNER = ("placement", "mapping")
+"""Parts of the attention that have parameters, and so parts, of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A built network, by its identity, and what it costs."""
+
+    identity: str
+    costs: dict[str, float]
+
+
+def measured(config: Config) -> dict[str, float]:
+    """The costs of a config's network; raises ValueError for one that cannot be built."""
+    cost = trainers.measure(config)
+    return {"params": float(cost.params), "macs": float(cost.macs)}
+
+
+class Networks:
+    """The networks of a space's settings; `invalid` gathers why some cannot be built."""
+
+    def __init__(self, space: Space) -> None:
+        self.invalid: dict[str, None] = {}
+        self._space = space
+        self._part_of = {parameter.name: _part(parameter) for parameter in space.parameters}
+        self._parts: dict[tuple[str, Key], Any] = {}
+        self._standing: dict[Key, tuple[Site, ...]] = {}
+        self._kernels: dict[Key, int | None] = {}
+        self._networks: dict[Key, Network] = {}
+
+    def __iter__(self) -> Iterator[Network]:
+        """One for each setting that can be built, in the order of the settings."""
+        for values in self._space.settings():
+            try:
+                yield self._network(values)
+            except ValueError as error:
+                self.invalid[str(error)] = None
+
+    def _network(self, values: Values) -> Network:
+        keys = self._keys(values)
+        config = self._assembled(keys) or self._checked(values, keys)
+        key = self._built(config, keys)
+        if key not in self._networks:
+            self._networks[key] = Network(trainers.identity(config), measured(config))
+        return self._networks[key]
+
+    def _keys(self, values: Values) -> dict[str, Key]:
+        """What each part is made from: its own values, and the attention that it is inside of."""
+        keys: dict[str, list[Any]] = {name: [] for name in (*Config.model_fields, *INNER)}
+        for name, value in values.items():
+            keys[self._part_of[name]].append((name, value))
+        for inner in INNER:
+            keys[inner].append(values.get("attention"))
+        return {part: tuple(found) for part, found in keys.items()}
+
+    def _checked(self, values: Values, keys: dict[str, Key]) -> Config:
+        """The config in full, its parts remembered."""
+        config = self._space.at(values)
+        for part, key in keys.items():
+            whole = config.attention if part in INNER else config
+            self._parts[part, key] = getattr(whole, part)
+        return config
+
+    def _assembled(self, keys: dict[str, Key]) -> Config | None:
+        """The config from parts seen before; None where one is new, or they do not fit."""
+        try:
+            parts = {part: self._parts[part, key] for part, key in keys.items()}
+        except KeyError:
+            return None
+        inner = {part: parts.pop(part) for part in INNER}
+        parts["attention"] = parts["attention"].model_copy(update=inner)
+        if misfits(parts["backbone"].model_dump(), parts["attention"].model_dump()):
+            return None
+        return Config.model_construct(**parts)
+
+    def _built(self, config: Config, keys: dict[str, Key]) -> Key:
+        """What the network is built from: equal only where `trainers.identity` is."""
+        attention = config.attention
+        around = (keys["task"], keys["dataset"], keys["backbone"])
+        where = (*around, keys["placement"], attention.position)
+        if where not in self._standing:
+            self._standing[where] = tuple(s for s in sites(config) if stands(attention, s))
+        standing = self._standing[where]
+        sizes = tuple(self._kernel(attention, keys["mapping"], site) for site in standing)
+        own = (attention.name, repr(attention.params)) if standing else ()
+        return (*around, own, attention.position, standing, sizes)
+
+    def _kernel(self, attention: Attention, mapping: Key, site: Site) -> int | None:
+        key = (mapping, site)
+        if key not in self._kernels:
+            self._kernels[key] = kernel(attention, site)
+        return self._kernels[key]
+
+
+def _part(parameter: Parameter) -> str:
+    """Which part of a config a parameter belongs to: `mapping` for `attention.eca.mapping.b`.
+
+    Its name without the labels of the choices it lies inside of is its place in the config.
+    """
+    path = parameter.name
+    for parent, label in reversed(parameter.condition):
+        path = parent + path.removeprefix(f"{parent}.{label}")
+    section, *below = path.split(".")
+    return below[0] if section == "attention" and below and below[0] in INNER else section

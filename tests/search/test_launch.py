@@ -1,0 +1,206 @@
+"""Starting, resuming and refusing: what a person may do with a study's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import search
+from search import journal
+from search.errors import StudyExists, Unfit
+from spaces import SpaceError
+
+WriteSpace = Callable[..., Path]
+
+
+@pytest.fixture
+def done(write_space: WriteSpace, tmp_path: Path) -> Path:
+    """The folder of a finished study of two trials."""
+    path = write_space(trials=2, epochs=1)
+    return search.run(path, out=tmp_path / "runs").folder
+
+
+def test_a_second_run_is_refused_and_names_resume(done: Path, write_space: WriteSpace) -> None:
+    """Nothing of the first study changes."""
+    before = (done / journal.FILE).read_bytes()
+    with pytest.raises(StudyExists, match="eca-search resume"):
+        search.run(write_space(trials=2, epochs=1), out=done.parent)
+
+    assert (done / journal.FILE).read_bytes() == before
+
+
+def test_run_resume_goes_on_with_more_trials(done: Path, write_space: WriteSpace) -> None:
+    """A job script that is requeued with a larger total extends the study."""
+    study = search.run(write_space(trials=3, epochs=1), out=done.parent, resume=True)
+
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 3
+
+
+def test_run_resume_refuses_another_space(done: Path, write_space: WriteSpace) -> None:
+    """The keys that differ are named, and nothing is written."""
+    before = (done / journal.FILE).read_bytes()
+    with pytest.raises(StudyExists, match=r"training\.epochs"):
+        search.run(write_space(trials=3, epochs=2), out=done.parent, resume=True)
+
+    assert (done / journal.FILE).read_bytes() == before
+
+
+def test_an_edited_space_file_is_refused(done: Path) -> None:
+    """Trials of two recipes are never mixed on one front."""
+    text = (done / "space.yaml").read_text()
+    (done / "space.yaml").write_text(text.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(StudyExists, match=r"training\.epochs"):
+        search.resume(done)
+
+
+def test_an_edited_total_extends(done: Path) -> None:
+    """A larger `search.trials` in the folder's own space file is what it says."""
+    text = (done / "space.yaml").read_text()
+    (done / "space.yaml").write_text(text.replace("trials: 2", "trials: 3"))
+
+    assert len(search.resume(done).trials) == 3
+
+
+def test_the_journal_is_enough(done: Path) -> None:
+    """Without its space file a study is read, and goes on."""
+    (done / "space.yaml").unlink()
+
+    assert len(search.load(done).trials) == 2
+    assert len(search.resume(done, trials=3).trials) == 3
+
+
+def test_a_total_below_what_exists_is_refused(done: Path) -> None:
+    """The message says how many there are."""
+    with pytest.raises(SpaceError, match="2 trials exist already"):
+        search.resume(done, trials=1)
+
+
+def test_data_that_has_gone_stops_resume_before_anything(
+    write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """A missing folder is no exhausted space: nothing is recorded, and it goes on once it is back."""
+    from PIL import Image
+
+    for number in range(40):
+        folder = tmp_path / "images" / "train" / ("ab"[number % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number * 6, 0, 0)).save(folder / f"{number}.png")
+    path = write_space(trials=1, epochs=1)
+    path.write_text(
+        path.read_text()
+        .replace(
+            "{name: digits, subset: 300, val: 0.2}",
+            f"{{name: image_folder, root: {tmp_path}/images, image_size: 16, val: 0.2, workers: 0}}",
+        )
+        .replace("batch_size: 32", "batch_size: 8")
+    )
+    study = search.run(path, out=tmp_path / "runs")
+    (tmp_path / "images").rename(tmp_path / "away")
+    before = journal.read(study.folder)
+    with pytest.raises(Unfit):
+        search.resume(study.folder, trials=3)
+    assert journal.read(study.folder) == before
+    (tmp_path / "away").rename(tmp_path / "images")
+
+    assert len(search.resume(study.folder, trials=3).trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        ("training.batch_size", "batch_size: 32", "batch_size: 6000"),
+        ("dataset.subset", "subset: 300", "subset: 50000"),
+        ("training.precision", "epochs: 1,", "epochs: 1, precision: fp16,"),
+        ("training.augmentation", "epochs: 1,", "epochs: 1, augmentation: {crop: 9},"),
+    ],
+)
+def test_a_recipe_that_cannot_train_is_refused_before_anything_exists(
+    write_space: WriteSpace, tmp_path: Path, part: str, old: str, new: str
+) -> None:
+    """Data and device are asked first: no folder, no store, no failed trials."""
+    path = write_space(trials=2, epochs=1)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SpaceError, match=part.replace(".", r"\.")):
+        search.run(path, out=tmp_path / "runs")
+
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there_is_said_at_once(write_space: WriteSpace, tmp_path: Path) -> None:
+    """In this process as on Ray: exit 3, nothing created."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(Unfit, match="no CUDA device"):
+        search.run(write_space(search="resources: {gpu: 1}"), out=tmp_path / "runs")
+
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_baseline_over_a_limit_is_refused(write_space: WriteSpace, tmp_path: Path) -> None:
+    """A person asked for it: it must not vanish among the infeasible."""
+    path = write_space(
+        width="{choice: [0.25, 0.5], default: 0.5}",
+        search="limits: {params: 10e3}\nbaselines: [{attention: {name: none}}]",
+    )
+    with pytest.raises(SpaceError, match=r"baselines\.1.*over search\.limits\.params"):
+        search.run(path, out=tmp_path / "runs")
+
+
+def test_a_variant_that_raises_is_an_invalid_point(write_space: WriteSpace, tmp_path: Path) -> None:
+    """A person's own attention that cannot be built never takes the search down."""
+    plugin = tmp_path / "fragile.py"
+    plugin.write_text(
+        "from torch import nn\n"
+        "def attention(channels: int, *, limit: int = 0) -> nn.Module:\n"
+        '    """Breaks on wide layers."""\n'
+        "    if limit and channels > limit:\n"
+        "        raise RuntimeError(f'{channels} channels are too many')\n"
+        "    return nn.Identity()\n"
+    )
+    path = write_space(
+        trials=6,
+        epochs=1,
+        attention="{name: fragile, limit: {choice: [0, 16]}}",
+        width="{choice: [0.25, 1.0]}",
+    )
+    study = search.run(path, out=tmp_path / "runs", plugins=[plugin])
+
+    assert study.counts()["invalid"] > 0
+    assert all(trial.outcome == "finished" for trial in study.trials)
+    assert study.history.ended is not None
+
+
+def test_the_drivers_store_is_remembered(write_space: WriteSpace, tmp_path: Path) -> None:
+    """`resume` writes where `run` wrote; credentials are never written down."""
+    uri = f"sqlite:///{tmp_path}/elsewhere.db"
+    study = search.run(write_space(trials=1, epochs=1), out=tmp_path / "runs", tracking_uri=uri)
+
+    assert search.load(study.folder).tracking_uri == uri
+    search.resume(study.folder, trials=2)
+    assert not (tmp_path / "runs" / "mlflow.db").exists()
+    from search import store
+
+    assert store.public("http://me:secret@host:5000") is None
+
+
+def test_overrides_of_a_loaded_space_are_refused(write_space: WriteSpace, tmp_path: Path) -> None:
+    """They would be ignored otherwise."""
+    import spaces
+
+    space = spaces.load(write_space())
+    with pytest.raises(SpaceError, match="overrides"):
+        search.run(space, out=tmp_path / "runs", overrides=["search.trials=1"])
+
+
+def test_the_record_of_the_study_holds_what_it_needs(done: Path) -> None:
+    """The space, versions, reference and chance are in the journal's first record."""
+    first = json.loads((done / journal.FILE).read_text().splitlines()[0])
+
+    assert first["kind"] == "study"
+    assert {"space", "versions", "reference", "chance", "uuid", "plugins"} <= first.keys()
+    assert first["chance"] == 0.1
