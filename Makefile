@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+# Test processes; a file's tests stay together, as they share a Ray cluster or a trained study.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: help install demo test test-slow lint format schema clean
 
@@ -24,10 +27,10 @@ lint: install  ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint  ## linters and every test that is not slow
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 test-slow: install  ## the tests that take minutes
-	$(BIN)/pytest -q -m slow
+	$(PYTEST) -m slow
 
 format: install  ## ruff's formatting and fixes
 	$(BIN)/ruff check --fix .

@@ -158,7 +158,7 @@ def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = prin
     if journal.busy(study.folder):
         say(f"{study.name} is being driven just now: its driver writes MLflow")
         return
-    _tracking(study, tracking_uri, say).project(study)
+    _tracking(study, tracking_uri or study.tracking_uri, say).project(study)
 
 
 def _resume(
@@ -220,7 +220,7 @@ def _drive(
             pid=os.getpid(),
             host=socket.gethostname(),
             versions=preflight.versions(),
-            tracking_uri=store.public(tracking.uri),
+            tracking_uri=_told(tracking.uri, study),
         )
         with tracking:
             try:
@@ -256,6 +256,13 @@ def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
     where = _store(study.space, uri) or default_uri(study.folder.parent)
     experiment = study.space.search.tracking.experiment or study.name
     return Tracking(where, experiment, study, say=say)
+
+
+def _told(uri: str, study: Study) -> str | None:
+    """The store as the journal names it: not the one beside the study, which moves along with it."""
+    from search.tracking import default_uri
+
+    return None if uri == default_uri(study.folder.parent) else store.public(uri)
 
 
 def _store(space: Space, uri: str | None) -> str | None:

@@ -432,12 +432,18 @@ def test_validate_warns_of_pruning_by_accuracy(eca: Eca) -> None:
 
 def test_validate_counts_a_large_space_or_says_that_it_did_not(eca: Eca) -> None:
     """Thousands of settings are looked at each; where they are too many a note says so."""
-    gamma = "attention.choice.2.mapping.gamma={float: [1, 4], step: 0.001, default: 2}"
-    told = eca("validate", "digits", gamma, "--json").json
+    mapping = "mapping: {name: log2, gamma: {float: [1, 4], step: STEP}, b: {int: [-1, 3]}}"
+    where = "placement: {name: stages, stages: {subset: [1, 2, 3]}}"
+    attention = f"attention={{name: eca, {where}, {mapping}}}"
+    told = eca(
+        "validate", "digits", attention.replace("STEP", "0.001"), "search.baselines=[]", "--json"
+    ).json
     assert told["settings"] > 100_000
     assert told["networks"] is None
     assert any("networks are not counted" in note for note in told["notes"])
-    told = eca("validate", "digits", gamma.replace("0.001", "0.05"), "--json").json
+    told = eca(
+        "validate", "digits", attention.replace("STEP", "0.05"), "search.baselines=[]", "--json"
+    ).json
     assert 5_000 < told["settings"] < 50_000
     assert 1 < told["networks"] < told["settings"]
 

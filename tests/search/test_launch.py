@@ -81,7 +81,7 @@ def test_a_total_below_what_exists_is_refused(done: Path) -> None:
 def test_data_that_has_gone_stops_resume_before_anything(
     write_space: WriteSpace, tmp_path: Path
 ) -> None:
-    """A missing folder is no exhausted space: nothing is recorded, and it goes on once it is back."""
+    """A missing folder is no exhausted space: nothing is recorded until it is back."""
     from PIL import Image
 
     for number in range(40):
@@ -89,12 +89,12 @@ def test_data_that_has_gone_stops_resume_before_anything(
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (number * 6, 0, 0)).save(folder / f"{number}.png")
     path = write_space(trials=1, epochs=1)
+    images = (
+        f"{{name: image_folder, root: {tmp_path}/images, image_size: 16, val: 0.2, workers: 0}}"
+    )
     path.write_text(
         path.read_text()
-        .replace(
-            "{name: digits, subset: 300, val: 0.2}",
-            f"{{name: image_folder, root: {tmp_path}/images, image_size: 16, val: 0.2, workers: 0}}",
-        )
+        .replace("{name: digits, subset: 300, val: 0.2}", images)
         .replace("batch_size: 32", "batch_size: 8")
     )
     study = search.run(path, out=tmp_path / "runs")

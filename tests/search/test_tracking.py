@@ -613,7 +613,7 @@ def test_a_dead_server_is_noticed_and_left(tmp_path: Path) -> None:
     following = Tracking(uri, "digits", study, say=said.append)  # type: ignore[arg-type]
     following.start()
     assert not following.close()
-    assert said[-1] == f"MLflow is behind: eca-search sync {tmp_path}"
+    assert said[-1] == f"MLflow is behind: eca-search sync {tmp_path} --tracking-uri {uri}"
 
 
 def test_a_locked_store_is_tried_again(store: str, tmp_path: Path) -> None:
