@@ -259,7 +259,7 @@ def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
 
 
 def _told(uri: str, study: Study) -> str | None:
-    """The store as the journal names it: not the one beside the study, which moves along with it."""
+    """The store as the journal names it: not the one beside the study, which moves with it."""
     from search.tracking import default_uri
 
     return None if uri == default_uri(study.folder.parent) else store.public(uri)

@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from spaces import catalogue
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -56,6 +58,12 @@ def pytest_runtest_makereport(
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Digests and decoded images of the tests stay out of a person's cache."""
     os.environ.setdefault("ECA_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test plugs in is not there in the next."""
+    monkeypatch.setattr(catalogue, "_plugins", {})
 
 
 @pytest.fixture
