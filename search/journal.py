@@ -15,6 +15,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ Record = dict[str, Any]
 
 FILE = "journal.jsonl"
 LOCK = ".driver.lock"
+GROUP = 0.25
+"""Seconds within which records that keep coming are all on the disk for a moment."""
 PATIENCE = 0.5
 """Seconds to wait for the lock: `busy` holds it for an instant."""
 
@@ -39,13 +42,10 @@ class Journal:
     off a torn tail. Raises `JournalError` for a damaged record or where another driver holds it.
     """
 
-    def __init__(
-        self, folder: Path, *, clock: Callable[[], float] = time.time, group: float = 0.02
-    ) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         self._clock = clock
-        self._group = group
         self._lock = filelock.FileLock(folder / LOCK, timeout=PATIENCE)
         try:
             self._lock.acquire()
@@ -62,8 +62,10 @@ class Journal:
             raise
         self._seq = len(self.records)
         self._size = whole
-        self._durable = time.monotonic()
-        self._dirty = False
+        self._durable = self._seq
+        self._level = time.monotonic()
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._syncing: tuple[Future[None], int] | None = None
 
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it; it is acknowledged at the next `commit`.
@@ -83,18 +85,27 @@ class Journal:
             raise OSError(28, "No space left on device", str(self.path))
         self._size += len(line)
         self._seq += 1
-        self._dirty = True
         return record
 
     def commit(self, *, now: bool = True) -> bool:
-        """Put all that was appended on the disk; `now=False`: at most once in a group's time."""
-        if not self._dirty:
-            return True
-        if not now and time.monotonic() - self._durable < self._group:
+        """Put all that was appended on the disk; True when it is there.
+
+        With `now=False` a thread does it meanwhile and the answer tells of what was appended so
+        far; asked again and again it is True at least every `GROUP` seconds. Raises OSError.
+        """
+        if self._syncing is not None and (now or self._syncing[0].done()):
+            done, reached = self._syncing
+            self._syncing = None
+            done.result()
+            self._durable = reached
+        if self._durable < self._seq and (now or time.monotonic() - self._level > GROUP):
+            os.fsync(self._file)
+            self._durable = self._seq
+        elif self._durable < self._seq and self._syncing is None:
+            self._syncing = self._syncer.submit(os.fsync, self._file), self._seq
+        if self._durable < self._seq:
             return False
-        os.fsync(self._file)
-        self._durable = time.monotonic()
-        self._dirty = False
+        self._level = time.monotonic()
         return True
 
     def close(self) -> None:
@@ -103,6 +114,7 @@ class Journal:
             try:
                 self.commit()
             finally:
+                self._syncer.shutdown()
                 os.close(self._file)
                 self._lock.release()
 

@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 REFRESH = 30.0
 """Seconds between two writings of the study's own run while it is driven."""
-SHARE = 0.25
+SHARE = 0.1
 """The most of the driver's time that is spent on MLflow while it drives."""
 PATIENCE = 60.0
 """Seconds to bring MLflow level when a search has ended."""
