@@ -27,7 +27,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import cloudpickle, tune
@@ -36,11 +36,13 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.errors import Unfit
-from search.study import Study
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
 
-Watch = Callable[[Study], None]
+if TYPE_CHECKING:  # a worker needs no study
+    from search.study import Study
+
+Watch = Callable[["Study"], None]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 ENVIRONMENT = {
