@@ -251,18 +251,16 @@ def _followed(tracking: Tracking, watch: Watch) -> Watch:
 
 def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
     """The study's place in MLflow: asked, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite."""
-    from search.tracking import Tracking, default_uri
+    from search.tracking import Tracking
 
-    where = _store(study.space, uri) or default_uri(study.folder.parent)
+    where = _store(study.space, uri) or store.default_uri(study.folder.parent)
     experiment = study.space.search.tracking.experiment or study.name
     return Tracking(where, experiment, study, say=say)
 
 
 def _told(uri: str, study: Study) -> str | None:
     """The store as the journal names it: not the one beside the study, which moves with it."""
-    from search.tracking import default_uri
-
-    return None if uri == default_uri(study.folder.parent) else store.public(uri)
+    return None if uri == store.default_uri(study.folder.parent) else store.public(uri)
 
 
 def _store(space: Space, uri: str | None) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 
@@ -22,3 +24,8 @@ def refusal(uri: str) -> str | None:
 def public(uri: str) -> str | None:
     """The URI as it may be written down; None where it holds credentials."""
     return None if "@" in uri.partition("://")[2].partition("/")[0] else uri
+
+
+def default_uri(out: Path) -> str:
+    """The store of a folder of studies: a SQLite file in it."""
+    return f"sqlite:///{out.absolute() / 'mlflow.db'}"

@@ -146,7 +146,7 @@ def typed(command: str, folder: Path, tracking_uri: str | None) -> str:
 
     The store is named where it is not the one beside the study, and holds no credentials.
     """
-    from search.tracking import default_uri
+    from search.store import default_uri
 
     line = f"eca-search {command} {shlex.quote(shown(folder))}"
     uri = store.public(tracking_uri or "")

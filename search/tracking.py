@@ -61,11 +61,6 @@ class TrackingError(RuntimeError):
     """The MLflow store cannot be written now; the message says which and why, on one line."""
 
 
-def default_uri(out: Path) -> str:
-    """The store of a folder of studies: a SQLite file in it."""
-    return f"sqlite:///{out.absolute() / 'mlflow.db'}"
-
-
 class Tracking:
     """One study's place in an MLflow store.
 

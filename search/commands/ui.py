@@ -53,7 +53,7 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
 def store(folder: Path, tracking_uri: str | None) -> str:
     """The store of a study or of a folder of studies; a usage error where there is none yet."""
     from search import journal, launch, text
-    from search.tracking import default_uri
+    from search.store import default_uri
 
     folder = folder.absolute()
     there, out = os.environ.get("MLFLOW_TRACKING_URI"), folder

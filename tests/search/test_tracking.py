@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from search import pareto, tracking
+from search.store import default_uri
 from search.tracking import Tracking, TrackingError
 from search.trial import Attempt, Replicate, Trial
 from spaces.settings import Objective
@@ -155,7 +156,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(migrated: Path, tmp_path: Path) -> str:
     """The URI of an empty store of the test's own."""
     shutil.copy(migrated, tmp_path / "mlflow.db")
-    return tracking.default_uri(tmp_path)
+    return default_uri(tmp_path)
 
 
 def runs_of(uri: str, name: str | None = None) -> dict[str, Any]:
@@ -501,7 +502,7 @@ def test_odd_folders(migrated: Path, tmp_path: Path, folder: str) -> None:
     out = tmp_path / folder
     out.mkdir()
     shutil.copy(migrated, out / "mlflow.db")
-    projected(tracking.default_uri(out), four(out))
+    projected(default_uri(out), four(out))
     assert len(list(out.glob("mlartifacts/*/artifacts/config.yaml"))) == 4
 
 
@@ -545,7 +546,7 @@ def test_following_ends_level_with_projecting(migrated: Path, tmp_path: Path) ->
     for name in ("followed", "whole"):
         (tmp_path / name).mkdir()
         shutil.copy(migrated, tmp_path / name / "mlflow.db")
-        uris.append(tracking.default_uri(tmp_path / name))
+        uris.append(default_uri(tmp_path / name))
     study = four(tmp_path)
     with Tracking(uris[0], "digits", study.with_trials(), say=pytest.fail) as following:  # type: ignore[arg-type]
         for number, done in enumerate(study.trials):
@@ -583,7 +584,7 @@ def test_a_store_that_is_away_costs_the_search_nothing(migrated: Path, tmp_path:
     out.write_text("a file where the folder should be")
     study = four(tmp_path)
     said: list[str] = []
-    following = Tracking(tracking.default_uri(out), "digits", study.with_trials(), say=said.append)  # type: ignore[arg-type]
+    following = Tracking(default_uri(out), "digits", study.with_trials(), say=said.append)  # type: ignore[arg-type]
     following.start()
     for done in study.trials:
         following.submit(done)
@@ -591,7 +592,7 @@ def test_a_store_that_is_away_costs_the_search_nothing(migrated: Path, tmp_path:
     out.unlink()
     out.mkdir()
     shutil.copy(migrated, out / "mlflow.db")
-    _until(lambda: (runs := runs_of(tracking.default_uri(out))) and len(runs) == 5)
+    _until(lambda: (runs := runs_of(default_uri(out))) and len(runs) == 5)
     following._study = study  # type: ignore[assignment]
     assert following.close()
     assert len(said) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search import tracking
+from search import store, tracking
 
 
 def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.M
     overrides = ["search.trials=3", "training.epochs=1", "dataset.subset=400"]
     study = search.run("digits", out=tmp_path, overrides=overrides, executor="inprocess")
 
-    client = tracking._client(tracking.default_uri(tmp_path))
+    client = tracking._client(store.default_uri(tmp_path))
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     runs = {
@@ -38,6 +38,6 @@ def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.M
 
     before = {run.info.run_id: run.to_dictionary() for run in client.search_runs(["1"])}
     tracking.Tracking(
-        tracking.default_uri(tmp_path), "digits", search.load(study.folder), say=pytest.fail
+        store.default_uri(tmp_path), "digits", search.load(study.folder), say=pytest.fail
     ).project(search.load(study.folder))
     assert {run.info.run_id: run.to_dictionary() for run in client.search_runs(["1"])} == before
