@@ -561,7 +561,14 @@ def test_a_running_trial_is_running(store: str, tmp_path: Path) -> None:
     study = four(tmp_path).with_trials(trial(0, None, accuracies=(0.5, 0.6)))
     following = Tracking(store, "digits", study, say=pytest.fail)  # type: ignore[arg-type]
     following.start()
-    seen = _until(lambda: (runs := runs_of(store)).get("digits", {}).get("points") == [] and runs)
+
+    def both() -> Any:
+        runs = runs_of(store)
+        child = runs.get(NAMES[0], {}).get("tags", {})
+        return "digits" in runs and "eca.outcome" in child and runs
+
+    seen = _until(both)
+    assert seen["digits"]["points"] == []
     assert seen[NAMES[0]]["status"] == seen["digits"]["status"] == "RUNNING"
     assert seen[NAMES[0]]["tags"]["eca.outcome"] == "running"
     assert seen[NAMES[0]]["end"] is None
