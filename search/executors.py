@@ -31,8 +31,9 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What drives a study, and the kind of device its trials train on."""
+    """What drives a study, by its name, and the kind of device its trials train on."""
 
+    name: str
     drive: Callable[[Study, Watch], None]
     device: str
 
@@ -67,6 +68,7 @@ def _here(space: Space) -> Executor:
         raise Unfit(f"search.resources.gpu: no CUDA device here (got {asked:g}; allowed: 0, auto)")
     gpu = available if asked == "auto" else asked > 0
     return Executor(
+        "inprocess",
         lambda study, watch: inprocess.drive(study, _workplace(study, gpu=gpu), watch=watch),
         "cuda" if gpu else "cpu",
     )
@@ -96,7 +98,7 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
             workplace = _workplace(study, gpu=gpu > 0)
             ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=slots, watch=watch)
 
-        yield Executor(drive, "cuda" if gpu else "cpu")
+        yield Executor("ray", drive, "cuda" if gpu else "cpu")
 
 
 @contextmanager

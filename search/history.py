@@ -15,7 +15,7 @@ class History:
 
     `asks` counts the proposals of every kind; `refused` those over a limit, `invalid` those
     that cannot be built, `duplicates` those answered from a known trial. `ended` says why the study
-    is over, `tracking_uri` where the last driver kept MLflow.
+    is over, `tracking_uri` and `executor` are the last driver's.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
     """
 
@@ -26,6 +26,7 @@ class History:
         self.refused = 0
         self.invalid = 0
         self.tracking_uri: str | None = None
+        self.executor: str | None = None
         self.duplicates = 0
         self.total = 0
         self.ended: str | None = None
@@ -48,6 +49,7 @@ class History:
             case "driver":
                 self.ended = None
                 self.tracking_uri = record.get("tracking_uri")
+                self.executor = record.get("executor")
             case "extend":
                 self.total = record["trials"]
                 self.ended = None

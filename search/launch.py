@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,6 +179,7 @@ def _resume(
     from search.examine import examiner
 
     space = ended.space
+    wish = replace(wish, executor=wish.executor or ended.history.executor)
     examine = examiner(space)
     first = preflight.first_point(space, examine)  # its data may have gone since
     with executors.held(space, wish, say) as executor:
@@ -219,6 +221,7 @@ def _drive(
         study.begin(
             pid=os.getpid(),
             host=socket.gethostname(),
+            executor=executor.name,
             versions=preflight.versions(),
             tracking_uri=_told(tracking.uri, study),
         )

@@ -34,8 +34,14 @@ class Network:
 
 
 def measured(config: Config) -> dict[str, float]:
-    """The costs of a config's network; raises ValueError for one that cannot be built."""
-    cost = trainers.measure(config)
+    """The costs of a config's network; raises ValueError for one that cannot be built or run."""
+    try:
+        cost = trainers.measure(config)
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a person's own variant may raise anything
+        said = f"attention {config.attention.name}: {type(error).__name__}: {error}"
+        raise ValueError(said) from error
     return {"params": float(cost.params), "macs": float(cost.macs)}
 
 

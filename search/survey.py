@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import trainers
 from search.networks import Network, Networks, measured
 from search.trial import COSTS
 from spaces import Space, SpaceError
@@ -15,6 +16,8 @@ from spaces.parameters import Parameter
 
 Values = dict[str, Any]
 Costs = Mapping[str, float]
+LOOKED = 200
+"""Settings looked at for remarks."""
 LISTED = 50_000
 """A space of more settings is described by its ends; so many take about 10 seconds."""
 BODIES = 200
@@ -58,7 +61,39 @@ def survey(space: Space) -> Survey:
     }
     feasible = _feasible(space, costs, found)
     count = len({network.identity for network in found})
-    return Survey(size, count, costs, len(feasible) / size, tuple(networks.invalid)[:3])
+    return Survey(size, count, costs, len(feasible) / len(found), tuple(networks.invalid)[:3])
+
+
+def remarks(space: Space) -> list[str]:
+    """What is legal but seldom meant: kernels wider than their channels, attention nowhere.
+
+    Looks at every setting of a small space, at `LOOKED` random ones of another.
+    """
+    size = space.size()
+    every = size is not None and size <= LOOKED
+    points = space.settings() if every else (space.sample(seed=n) for n in range(LOOKED))
+    found: dict[str, None] = {}
+    for values in points:
+        try:
+            config = space.at(values)
+            standing, kernels = trainers.active(config), trainers.kernels(config)
+        except ValueError:
+            continue
+        for site in standing:
+            kernel = kernels.get(site.name, 0)
+            if kernel > site.channels:
+                said = f"a kernel of {kernel} at {site.name} is wider than its {site.channels}"
+                found[f"{said} channels: the taps beyond them see zeros"] = None
+        attention = config.attention
+        if attention.placement is not None and not standing and not _placed_by_choice(values):
+            where = f"{attention.name} at position {attention.position}"
+            found[f"{where} stands nowhere in this backbone: it is the plain network"] = None
+    return list(found)[:3]
+
+
+def _placed_by_choice(values: Values) -> bool:
+    """Whether the placement was chosen by holes, where none of its sites is a choice like any."""
+    return any(".placement" in name for name in values)
 
 
 def listable(space: Space) -> bool:

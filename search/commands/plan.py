@@ -115,6 +115,7 @@ def validate(
 def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     """What is legal but worth knowing before hours are spent."""
     from search import pruning
+    from search.survey import remarks
 
     yield from space.notes
     spec = space.search.pruner.model_dump() if space.search.pruner else None
@@ -137,7 +138,8 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
             f"networks are not counted: {spanned.settings:,} settings, or the backbones among "
             "them, are too many to look at each"
         )
-    if spanned.within is not None and spanned.within < 1:
+    yield from remarks(space)
+    if space.search.limits and spanned.within is not None and spanned.within < 1:
         yield f"{spanned.within:.0%} of the settings are within `search.limits`"
     for reason in spanned.invalid:
         yield f"some settings cannot be built, and are never trained: {reason}"

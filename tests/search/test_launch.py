@@ -181,6 +181,7 @@ def test_the_drivers_store_is_remembered(write_space: WriteSpace, tmp_path: Path
     study = search.run(write_space(trials=1, epochs=1), out=tmp_path / "runs", tracking_uri=uri)
 
     assert search.load(study.folder).tracking_uri == uri
+    assert search.load(study.folder).history.executor == "inprocess"
     search.resume(study.folder, trials=2)
     assert not (tmp_path / "runs" / "mlflow.db").exists()
     from search import store

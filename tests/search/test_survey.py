@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import spaces
 import trainers
 from search.examine import examiner
 from search.networks import Networks, measured
-from search.survey import _most_within, ends, reference, survey
+from search.survey import _most_within, ends, reference, remarks, survey
 from spaces import Space, SpaceError
 
 SPACE = """\
@@ -215,3 +216,28 @@ def test_a_training_hole_is_in_the_name(make: Any) -> None:
     assert (first.label, second.label) == ("w0.5 none lr0.1", "w0.5 none lr0.2")
     assert first.identity == second.identity
     assert first.key != second.key
+
+
+@pytest.mark.parametrize(
+    ("attention", "said"),
+    [
+        (
+            "{name: eca, mapping: {name: constant, kernel_size: 51}}",
+            r"a kernel of 51 at stage1\.block1 is wider than its 4 channels",
+        ),
+        (
+            "{name: eca, placement: {name: stages, stages: []}}",
+            "eca at position final stands nowhere",
+        ),
+        ("{name: eca}", None),
+    ],
+)
+def test_what_is_legal_but_seldom_meant_is_remarked(
+    make: Any, attention: str, said: str | None
+) -> None:
+    """K > C and attention that stands nowhere load and train, with a note."""
+    head, _, tail = SPACE.partition("attention:")
+    rest = tail[tail.index("training:") :]
+    found = remarks(make(text=f"{head}attention: {attention}\n{rest}"))
+
+    assert [bool(re.search(said, note)) for note in found[:1]] == [True] if said else found == []
