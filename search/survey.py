@@ -175,8 +175,7 @@ def _feasible(
 
 def _refuse_unreachable(space: Space, costs: dict[str, tuple[float, float]]) -> None:
     problems = [
-        Problem(
-            None,
+        space.problem(
             f"search.limits.{name}",
             f"no network of this space is that small (got {limit:,.0f}; the smallest has "
             f"{costs[name][0]:,.0f})",
