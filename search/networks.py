@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import trainers
+from search.options import reason
 from spaces import Config, Space
 from spaces.config import Attention
+from spaces.errors import VariantError
 from spaces.fit import misfits
 from spaces.parameters import Parameter
 from spaces.site import Site
 from trainers.build import kernel, sites, stands
+from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
 Key = tuple[Any, ...]
@@ -40,16 +43,20 @@ def measured(config: Config) -> dict[str, float]:
     except (ValueError, OSError, MemoryError):
         raise
     except Exception as error:  # a person's own variant may raise anything
-        said = f"attention {config.attention.name}: {type(error).__name__}: {error}"
-        raise ValueError(said) from error
+        said = f"{type(error).__name__}: {error}"
+        raise VariantError(("attention", said)) from error
     return {"params": float(cost.params), "macs": float(cost.macs)}
 
 
 class Networks:
-    """The networks of a space's settings; `invalid` gathers why some cannot be built."""
+    """The networks of a space's settings; `invalid` gathers why some cannot be built.
+
+    `first` is the first setting that cannot, with what it raised.
+    """
 
     def __init__(self, space: Space) -> None:
         self.invalid: dict[str, None] = {}
+        self.first: tuple[Values, ValueError] | None = None
         self._space = space
         self._part_of = {parameter.name: _part(parameter) for parameter in space.parameters}
         self._parts: dict[tuple[str, Key], Any] = {}
@@ -62,8 +69,11 @@ class Networks:
         for values in self._space.settings():
             try:
                 yield self._network(values)
+            except DatasetError:
+                raise
             except ValueError as error:
-                self.invalid[str(error)] = None
+                self.first = self.first or (values, error)
+                self.invalid[reason(error)] = None
 
     def _network(self, values: Values) -> Network:
         keys = self._keys(values)

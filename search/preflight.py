@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from search import options, store
+from search.errors import Unfit
 from search.trial import COSTS
 from spaces import Space, SpaceError
+from spaces.errors import Problem, clipped
 
 if TYPE_CHECKING:
-    from search.study import Examine
+    from search.proposing import Examine
 
 TRIED = 100
 """Random points that may turn out impossible before the space is refused."""
+FEW = 20
+"""Random points that a run looks at to say how many cannot be built; `validate` looks at more."""
 LIBRARIES = ("eca-search", "torch", "torchvision", "optuna", "ray", "mlflow", "numpy")
 
 
 def check(space: Space) -> None:
-    """Refuse a sampler or pruner that cannot work; raises `SpaceError` naming the key."""
+    """Refuse a sampler, pruner or place for checkpoints that cannot work.
+
+    Raises `SpaceError` naming the key, and `Unfit` where a library for it is not installed.
+    """
     from search import pruning, samplers
     from search.by_name import SpecError
     from search.study import pruner_spec
@@ -38,6 +44,34 @@ def check(space: Space) -> None:
         pruning.Pruning(pruner_spec(space), name=space.name, costs=costs)
     except SpecError as error:
         raise refusal(space, f"search.pruner.{error.key}", error.message) from None
+    _storable(space)
+
+
+def _storable(space: Space) -> None:
+    """Refuse a URI for checkpoints that nothing can be stored under; the place is not asked."""
+    uri, key = space.search.checkpoints.uri, "search.checkpoints.uri"
+    if uri is None:
+        return
+    if store.public(uri) is None:
+        said = "it holds credentials, which would be written down with the study"
+        raise refusal(
+            space, key, f"{said} (allowed: without, the store's own environment has them)"
+        )
+    schemes, separator, _ = uri.rpartition("://")
+    if not separator:
+        if not uri.strip():
+            raise refusal(space, key, 'no place (got ""; allowed: a folder, an fsspec URI, null)')
+        return
+    import fsspec
+
+    for scheme in schemes.split("::"):
+        try:
+            fsspec.get_filesystem_class(scheme.rpartition("/")[2])
+        except ValueError:
+            said = f"no file system of kind {clipped(scheme, 20)}://"
+            raise refusal(space, key, f"{said} (allowed: a folder, or what fsspec knows)") from None
+        except ImportError as error:
+            raise Unfit(f"{key}: {error}") from None
 
 
 def first_point(space: Space, examine: Examine) -> dict[str, Any]:
@@ -51,22 +85,35 @@ def first_point(space: Space, examine: Examine) -> dict[str, Any]:
         try:
             costs = examine(values).costs
         except ValueError as error:
-            raise refusal(space, key, str(error)) from None
+            raise refusal(space, key, options.reason(error)) from None
         for name, limit in space.search.limits.items():
             if costs[name] > limit:
                 said = f"over search.limits.{name} (got {costs[name]:,.0f}; allowed: {limit:,.0f})"
                 raise refusal(space, key, said)
-    reasons: dict[str, None] = {}
+    wrong: list[Problem] = []
     for seed in range(TRIED):
         values = space.sample(seed=seed)
         try:
             examine(values)
         except ValueError as error:
-            reasons[str(error)] = None
+            wrong = wrong or options.located(space, error, values)
         else:
             return values
-    key, _, message = next(iter(reasons)).partition(": ")
-    raise refusal(space, key, f"{message} (at {TRIED} of {TRIED} random points)")
+    raise SpaceError(
+        Problem(found.place, found.key, f"{found.message} (at {TRIED} of {TRIED} random points)")
+        for found in wrong
+    )
+
+
+def whole(space: Space, examine: Examine, say: Callable[[str], None]) -> None:
+    """Refuse a space with an option that nothing can be trained with; say how much cannot be.
+
+    Raises SpaceError where the option is, and Unfit as `first_point` does.
+    """
+    options.refuse_dead(space, examine)
+    unbuilt = options.drawn(space, examine, FEW)
+    if unbuilt.failed:
+        say(f"note: {unbuilt}")
 
 
 def refusal(space: Space, key: str, message: str) -> SpaceError:
@@ -74,18 +121,11 @@ def refusal(space: Space, key: str, message: str) -> SpaceError:
     return SpaceError([space.problem(key, message)])
 
 
-def differences(old: Space, new: Space) -> list[str]:
-    """The dotted keys in which two spaces differ, but for `search.trials`."""
-    pair = (yaml.safe_load(old.to_yaml()), yaml.safe_load(new.to_yaml()))
-    return [key for key in _differing(*pair) if key != "search.trials"]
-
-
-def _differing(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            yield from _differing(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-    elif old != new:
-        yield key
+def upgraded(then: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Libraries that are not as they were when a driver wrote down its versions."""
+    now = versions()
+    changed = (name for name in LIBRARIES if name in then and then[name] != now[name])
+    return {name: (then[name], now[name]) for name in changed}
 
 
 def versions() -> dict[str, str]:

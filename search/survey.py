@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import trainers
 from search.networks import Network, Networks, measured
+from search.options import Unbuilt, drawn, located, refuse_dead
 from search.trial import COSTS
-from spaces import Space, SpaceError
+from spaces import Config, Space, SpaceError
 from spaces.errors import Problem
 from spaces.parameters import Parameter
+from spaces.site import Site
+from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
 Costs = Mapping[str, float]
@@ -33,62 +36,97 @@ class Survey:
     """What a space spans: `networks` and `within` are None where they were not counted.
 
     `costs` holds (least, most) of each cost, exact where settings were listed, otherwise found by
-    `ends`; `within` is the share of settings within the limits; `invalid` holds some reasons why
-    settings cannot be built.
+    `ends`; `within` is the share of settings within the limits; `unbuilt` says how many of the
+    settings looked at cannot be built, and why.
     """
 
     settings: int | None
     networks: int | None
     costs: dict[str, tuple[float, float]]
     within: float | None
-    invalid: tuple[str, ...] = ()
+    unbuilt: Unbuilt
 
 
 def survey(space: Space) -> Survey:
     """Look at every setting of a space that can be listed, at the ends of another.
 
-    Raises SpaceError where no setting can be built, or none is within the limits.
+    Raises SpaceError where no setting can be built, none that takes some option, or none within
+    the limits, and DatasetError where the data are missing that a network must suit.
     """
+
+    def built(values: Values) -> object:
+        return measured(space.at(values))
+
     size = space.size()
     if size is None or not listable(space):
         costs = ends(space)
+        refuse_dead(space, built)
         _refuse_unreachable(space, costs)
-        return Survey(size, None, costs, None)
+        return Survey(size, None, costs, None, drawn(space, built))
     networks, found = _listed(space)
+    if networks.invalid:
+        refuse_dead(space, built)
     costs = {
         name: (min(n.costs[name] for n in found), max(n.costs[name] for n in found))
         for name in COSTS
     }
     feasible = _feasible(space, costs, found)
     count = len({network.identity for network in found})
-    return Survey(size, count, costs, len(feasible) / len(found), tuple(networks.invalid)[:3])
+    unbuilt = Unbuilt(size, size - len(found), tuple(networks.invalid)[:3])
+    return Survey(size, count, costs, len(feasible) / len(found), unbuilt)
 
 
 def remarks(space: Space) -> list[str]:
-    """What is legal but seldom meant: kernels wider than their channels, attention nowhere.
+    """What is legal but seldom meant: kernels wider than their channels or of 1, attention nowhere.
 
-    Looks at every setting of a small space, at `LOOKED` random ones of another.
+    Looks at every setting of a small space, at `LOOKED` random ones of another. Of a space of
+    several networks with attention it is also said where the plain one is not among them.
     """
     size = space.size()
     every = size is not None and size <= LOOKED
     points = space.settings() if every else (space.sample(seed=n) for n in range(LOOKED))
     found: dict[str, None] = {}
-    for values in points:
+    attentive = plain = False
+    for values in (*_bare(space), *points):
         try:
             config = space.at(values)
             standing, kernels = trainers.active(config), trainers.kernels(config)
         except ValueError:
             continue
-        for site in standing:
-            kernel = kernels.get(site.name, 0)
-            if kernel > site.channels:
-                said = f"a kernel of {kernel} at {site.name} is wider than its {site.channels}"
-                found[f"{said} channels: the taps beyond them see zeros"] = None
-        attention = config.attention
-        if attention.placement is not None and not standing and not _placed_by_choice(values):
-            where = f"{attention.name} at position {attention.position}"
-            found[f"{where} stands nowhere in this backbone: it is the plain network"] = None
-    return list(found)[:3]
+        found.update(dict.fromkeys(_odd(config, standing, kernels, values)))
+        attentive, plain = attentive or bool(standing), plain or not standing
+    control = "no setting is the plain network, which tells what attention adds"
+    wanted = attentive and not plain and bool(space.parameters)
+    return [*list(found)[:3], *([f"{control} (add {{name: none}} to attention)"] if wanted else [])]
+
+
+def _bare(space: Space) -> Iterator[Values]:
+    """Settings with as little attention as there can be: none of the elements of any subset."""
+    heads = [p for p in space.parameters if p.name == "attention"]
+    for option in heads[0].choices if heads else (None,):
+        yield space.fill(
+            lambda p: option if p.name == "attention" else p.ends()[0]  # noqa: B023 - used at once
+        )
+
+
+def _odd(
+    config: Config, standing: tuple[Site, ...], kernels: Mapping[str, int], values: Values
+) -> Iterator[str]:
+    """What is odd about one network."""
+    for site in standing:
+        kernel = kernels.get(site.name, 0)
+        if kernel > site.channels:
+            said = f"a kernel of {kernel} at {site.name} is wider than its {site.channels}"
+            yield f"{said} channels: the taps beyond them see zeros"
+    if kernels and set(kernels.values()) == {1}:
+        yield (
+            f"every kernel of {config.attention.name} is 1 at some settings: each channel is "
+            "scaled by itself alone, and none sees its neighbours"
+        )
+    attention = config.attention
+    if attention.placement is not None and not standing and not _placed_by_choice(values):
+        where = f"{attention.name} at position {attention.position}"
+        yield f"{where} stands nowhere in this backbone: it is the plain network"
 
 
 def _placed_by_choice(values: Values) -> bool:
@@ -157,7 +195,8 @@ def _listed(space: Space) -> tuple[Networks, list[Network]]:
     networks = Networks(space)
     found = list(networks)
     if not found:
-        raise _impossible(next(iter(networks.invalid)))
+        assert networks.first is not None
+        raise _impossible(space, *networks.first)
     return networks, found
 
 
@@ -169,7 +208,7 @@ def _feasible(
     feasible = [network for network in found if _within(network.costs, space.search.limits)]
     if not feasible:
         said = "no network of this space is within all limits at once"
-        raise SpaceError([Problem(None, "search.limits", said)])
+        raise SpaceError([space.problem("search.limits", said)])
     return feasible
 
 
@@ -187,8 +226,12 @@ def _refuse_unreachable(space: Space, costs: dict[str, tuple[float, float]]) -> 
         raise SpaceError(problems)
 
 
-def _impossible(why: str) -> SpaceError:
-    return SpaceError([Problem(None, "", f"no network of this space can be built: {why}")])
+def _impossible(space: Space, values: Values, error: ValueError) -> SpaceError:
+    """No network at all: said with what is wrong at one point."""
+    return SpaceError(
+        Problem(found.place, found.key, f"no network of this space can be built: {found.message}")
+        for found in located(space, error, values)
+    )
 
 
 def _worth(
@@ -219,14 +262,15 @@ def _climb(
     """
     options = options or _two_ends
     tried: list[float] = []
-    why = ""
+    failed: list[tuple[Values, ValueError]] = []
 
     def tell(values: Values) -> float:
-        nonlocal why
         try:
             tried.append(worth(values))
+        except DatasetError:
+            raise
         except ValueError as error:
-            why = why or str(error)
+            failed.append((values, error))
             return -math.inf
         return tried[-1]
 
@@ -242,7 +286,7 @@ def _climb(
         if best == before:
             break
     if not tried:
-        raise _impossible(why)
+        raise _impossible(space, *failed[0])
     return reached, best
 
 

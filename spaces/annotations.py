@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from spaces.kernels import KernelSize
+from spaces.width import Width
 
 NAMES: dict[str, Any] = {
     "int": int,
@@ -34,11 +35,21 @@ NAMES: dict[str, Any] = {
     "PositiveFloat": PositiveFloat,
     "NonNegativeFloat": NonNegativeFloat,
     "KernelSize": KernelSize,
+    "Width": Width,
 }
 
 
+class Unreadable(ValueError):
+    """Source text that says something else than it may; ``line`` and ``column`` count from 1."""
+
+    def __init__(self, node: ast.AST, message: str) -> None:
+        super().__init__(message)
+        self.line: int = getattr(node, "lineno", 1)
+        self.column: int = getattr(node, "col_offset", 0) + 1
+
+
 def evaluated(node: ast.expr) -> Any:
-    """The type. Raises ValueError, naming the line, for anything but the types of ``NAMES``."""
+    """The type. Raises Unreadable for anything but the types of ``NAMES``."""
     match node:
         case ast.Name(id) if id in NAMES:
             return NAMES[id]
@@ -47,17 +58,24 @@ def evaluated(node: ast.expr) -> Any:
         case ast.BinOp(left, ast.BitOr(), right):
             return reduce(or_, (_arm(evaluated(left)), _arm(evaluated(right))))
         case ast.Subscript(ast.Name("Literal"), index):
-            return Annotated[Literal[ast.literal_eval(index)], _exactly(ast.literal_eval(index))]
+            return Annotated[Literal[literal(index)], _exactly(literal(index))]
         case ast.Subscript(ast.Name("Annotated"), ast.Tuple([kind, *fields])):
             return Annotated[(evaluated(kind), *map(_field, fields))]
         case ast.Subscript(ast.Name("list" | "tuple" as name), ast.Tuple(parts)):
             return NAMES[name][tuple(... if _dots(part) else evaluated(part) for part in parts)]
         case ast.Subscript(ast.Name("list" | "tuple" as name), part):
             return NAMES[name][evaluated(part)]
-    raise ValueError(
-        f"line {node.lineno}: {ast.unparse(node)} is no type that a variant's parameter may have "
-        f"(allowed: {', '.join(NAMES)}, None, Field)"
-    )
+    said = f"{ast.unparse(node)} is no type that a variant's parameter may have"
+    raise Unreadable(node, f"{said} (allowed: {', '.join(NAMES)}, None, Field)")
+
+
+def literal(node: ast.expr) -> Any:
+    """The value of a literal. Raises Unreadable for anything that would have to be run."""
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        said = f"{ast.unparse(node)} is no literal (allowed: numbers, texts, lists and the like)"
+        raise Unreadable(node, said) from None
 
 
 def _dots(node: ast.expr) -> bool:
@@ -84,6 +102,6 @@ def _arm(kind: Any) -> Any:
 def _field(node: ast.expr) -> Any:
     match node:
         case ast.Call(ast.Name("Field"), [], keywords):
-            values = {k.arg: ast.literal_eval(k.value) for k in keywords if k.arg}
+            values = {k.arg: literal(k.value) for k in keywords if k.arg}
             return Field(**values)
-    raise ValueError(f"line {node.lineno}: {ast.unparse(node)} is no Field(...)")
+    raise Unreadable(node, f"{ast.unparse(node)} is no Field(...)")

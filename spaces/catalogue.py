@@ -15,9 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
+from pydantic_core import SchemaError
 
-from spaces.annotations import evaluated
+from spaces.annotations import Unreadable, evaluated, literal
 from spaces.errors import Place, Problem, SpaceError, VariantError, listed, nearest, shown
 from spaces.explain import problems
 
@@ -30,6 +31,22 @@ FOLDERS = {
     "dataset": _ROOT / "trainers" / "datasets",
     "task": _ROOT / "trainers" / "tasks",
 }
+CALLED_WITH = {
+    "mapping": ("channels", "stage"),
+    "placement": ("site",),
+    "attention": ("channels",),
+    "backbone": ("attend", "channels_in", "image_size"),
+    "dataset": ("files", "part"),
+    "task": ("classes", "label_smoothing"),
+}
+TAKEN = {
+    "attention": ("position", "placement", "mapping"),
+    "backbone": ("pretrained",),
+    "dataset": ("root", "split_seed", "val", "subset", "image_size"),
+}
+"""Keys of a space file that a parameter of that kind cannot be called, beside ``name``."""
+SIZE = "kernel_size"
+"""What an attention is given besides, by this name, where its signature has it."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _plugins: dict[tuple[str, str], Path] = {}
 
@@ -56,7 +73,11 @@ def path(kind: str, name: str) -> Path:
     known = names(kind)
     if name not in known:
         raise VariantError(
-            ("name", f"no {kind} named {name!r}{nearest(name, known)} (there are: {listed(known)})")
+            (
+                "name",
+                f"no {kind} named {name!r}{nearest(name, known)} "
+                f"(there are: {listed(known)}; one of your own: --plugin FILE.py)",
+            )
         )
     return FOLDERS[kind] / f"{name}.py"
 
@@ -82,6 +103,11 @@ def blocks(params: dict[str, Any]) -> tuple[int, ...] | None:
     The key is None where the backbone has no depth. None for a file without the literal.
     """
     return _read("backbone", path("backbone", params["name"])).blocks.get(params.get("depth"))
+
+
+def depths(name: str) -> tuple[int | None, ...]:
+    """The depths that a backbone's ``BLOCKS`` lists, None for one without depth."""
+    return tuple(_read("backbone", path("backbone", name)).blocks)
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +140,12 @@ def plug(file: str | Path) -> None:
         tree = ast.parse(file.read_bytes())
     except OSError as error:
         raise _refused(file, f"cannot be read ({error.strerror})") from None
-    except (SyntaxError, ValueError) as error:
-        raise _refused(file, str(error), getattr(error, "lineno", 1) or 1) from None
-    kinds = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in FOLDERS]
+    except SyntaxError as error:
+        raise _refused(file, error.msg, error.lineno or 1, error.offset or 1) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # NULs, too deep
+        raise _refused(file, f"no Python: {error}") from None
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in FOLDERS]
+    kinds = [function.name for function in functions]
     if len(kinds) != 1 or not _NAME.fullmatch(file.stem):
         raise _refused(
             file,
@@ -129,8 +158,12 @@ def plug(file: str | Path) -> None:
     _read.cache_clear()
     try:
         _read(kind, file)
-    except ValueError as error:
-        raise _refused(file, str(error)) from None
+        _callable(kind, functions[0])
+    except Unreadable as error:
+        raise _refused(file, str(error), error.line, error.column) from None
+    except (ValueError, TypeError, NameError, SchemaError, PydanticUserError) as error:
+        last = str(error).strip().rpartition("\n")[2].strip()
+        raise _refused(file, f"no parameter of a variant: {last}") from None
     _plugins[kind, file.stem] = file
 
 
@@ -145,8 +178,29 @@ def digest(kind: str, name: str) -> str:
     return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _refused(file: Path, message: str, line: int = 1) -> SpaceError:
-    return SpaceError([Problem(Place(str(file), line, 1), "", message)])
+def _callable(kind: str, function: ast.FunctionDef) -> None:
+    """Raise Unreadable where the function cannot be called as its kind is."""
+    arguments = function.args
+    given = [*arguments.posonlyargs, *arguments.args]
+    wanted = CALLED_WITH[kind]
+    if kind == "attention":
+        given = [argument for argument in given if argument.arg != SIZE]
+        for argument in arguments.kwonlyargs:
+            if argument.arg == SIZE:
+                raise Unreadable(argument, f"{SIZE} comes from the mapping: put it before the `*`")
+    for argument in arguments.kwonlyargs:
+        if argument.arg in ("name", *TAKEN.get(kind, ())) or argument.arg.startswith("_"):
+            raise Unreadable(argument, f"{argument.arg} cannot be a parameter: call it otherwise")
+    for own in given[len(wanted) :]:
+        said = f"{own.arg} would never be given: put `*, ` before `{own.arg}`"
+        raise Unreadable(own, f"{said} (a space file sets what stands behind the star)")
+    if len(given) < len(wanted) and arguments.vararg is None:
+        got = f"got {listed(a.arg for a in given) or 'none'}"
+        raise Unreadable(function, f"a {kind} is called with {listed(wanted)} ({got})")
+
+
+def _refused(file: Path, message: str, line: int = 1, column: int = 1) -> SpaceError:
+    return SpaceError([Problem(Place(str(file), line, column), "", message)])
 
 
 @cache
@@ -165,8 +219,8 @@ def _read(kind: str, file: Path) -> _Source:
     arguments = function.args
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         if argument.annotation is None:
-            raise ValueError(f"line {argument.lineno}: parameter {argument.arg} has no annotation")
-        value = ... if default is None else ast.literal_eval(default)
+            raise Unreadable(argument, f"parameter {argument.arg} has no annotation")
+        value = ... if default is None else literal(default)
         fields[argument.arg] = (evaluated(argument.annotation), value)
     strict = ConfigDict(
         strict=True, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()

@@ -131,10 +131,15 @@ class Augmentation(Strict):
 
 
 class Training(Strict):
-    """The recipe. ``ema`` is the decay of averaged weights, ``grad_clip`` the largest norm."""
+    """The recipe. ``ema`` is the decay of averaged weights, ``grad_clip`` the largest norm.
+
+    ``accumulate`` cuts each batch into so many parts whose gradients add up: less memory, and batch
+    norm that sees a part at a time.
+    """
 
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(default=128, ge=2, le=65_536)
+    accumulate: int = Field(default=1, ge=1, le=32_768)
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
     schedule: Annotated[Cosine | Step | OneCycle | Constant, Field(discriminator="name")] = Cosine()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -142,6 +147,14 @@ class Training(Strict):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     ema: float | None = Field(default=None, gt=0, lt=1)
     grad_clip: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _parts_have_two(self) -> Training:
+        if 2 * self.accumulate > self.batch_size:
+            most = self.batch_size // 2
+            said = f"a part has less than 2 images (got {self.accumulate}; allowed: 1 to {most})"
+            raise VariantError(("accumulate", said))
+        return self
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> Training:

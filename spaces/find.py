@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -24,6 +25,7 @@ BESIDE = {
 MAX_OPTIONS = 500
 MAX_ELEMENTS = 100
 MAX_NUMBER = 2**53
+ELEMENT = re.compile(r"[A-Za-z0-9_.:/ -]{1,80}")
 
 
 def find(node: Node, problems: list[Problem], name: str = "") -> Node:
@@ -156,6 +158,9 @@ def _subset(written: Node, always: Node | None, default: Node | None, name: str)
         if isinstance(element, dict | list):
             got = shown(node.plain())
             refuse(node.place, f"not an element (got {got}; allowed: texts and numbers)", name)
+        if isinstance(element, str) and not ELEMENT.fullmatch(element):
+            said = f"it would be part of a parameter's name (got {shown(element)}"
+            refuse(node.place, f"{said}; allowed: letters, digits and _ - . : / in it)", name)
         if element in elements[:number]:
             said = f"named twice (got {shown(element)}; allowed: each once)"
             refuse(node.place, said, name)

@@ -6,8 +6,7 @@ from typing import Any
 
 from spaces import catalogue
 from spaces.errors import listed, nearest, shown
-
-MIN_WIDTH, MAX_WIDTH = 0.01, 64
+from spaces.width import MAX_WIDTH, MIN_WIDTH
 
 
 def misfits(backbone: dict[str, Any], attention: dict[str, Any]) -> list[tuple[str, str]]:

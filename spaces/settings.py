@@ -127,8 +127,10 @@ class Budget(Strict):
 class Failures(Strict):
     """How many failures a study bears.
 
-    ``max`` is their largest share, ``consecutive`` how many in a row, ``crashed`` and
-    ``preempted`` how often one trial is tried again (null: always).
+    ``max`` is the largest share of failed trials (above it: exit 4), ``consecutive`` how many in a
+    row may fail for one reason before the search is given up, ``crashed`` and ``preempted`` how
+    often one replicate is tried again after a crash, and after its node was taken away (null:
+    always).
     """
 
     max: float = Field(default=0.2, ge=0, le=1)
@@ -171,7 +173,9 @@ class Search(Strict):
 
     ``replicates`` is how many seeds each network is trained with; ``duplicates`` whether a network
     proposed again is answered with the known outcome or trained with another seed; ``limits`` and
-    ``reference`` are costs by name; ``baselines`` are partial configs that are asked first.
+    ``reference`` are costs by name; ``baselines`` are partial configs that are asked first. ``oom``
+    says what follows when the device's memory is not enough: the trial fails, or it is trained anew
+    with its batches cut in halves whose gradients add up (another recipe, and tagged so).
     """
 
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -204,16 +208,9 @@ class Search(Strict):
         return self
 
     def _not_built(self) -> list[tuple[str, str]]:
-        asked = {
-            "budget": self.budget not in (None, Budget()),
-            "failures": self.failures != Failures(),
-            "oom": self.oom != "fail",
-        }
-        return [
-            (key, "not built yet (allowed: leave it out)")
-            for key, wanted in asked.items()
-            if wanted
-        ]
+        if self.budget in (None, Budget()):
+            return []
+        return [("budget", "not built yet (allowed: leave it out)")]
 
     def _wrong_ways(self) -> list[tuple[str, str]]:
         return [

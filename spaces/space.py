@@ -111,16 +111,18 @@ class Space:
         given = located(self.search.baselines, Place("search.baselines")).value
         return _baselines(self.tree, self.parameters, given, [])
 
-    def problem(self, key: str, message: str) -> Problem:
+    def problem(self, key: str, message: str, values: Mapping[str, Any] | None = None) -> Problem:
         """What turned out to be wrong with the value at a dotted key, at its place in the document.
 
         ``key`` is a parameter's name, a config's key, or one of the search (``search.limits.macs``,
-        ``search.baselines.2``). What is not written is placed where its section is.
+        ``search.baselines.2``). What is not written is placed where its section is. With ``values``
+        it is the config's key at that point, so that of two options the one taken is meant.
         """
         section, _, below = key.partition(".")
-        inside = section == "search"
-        place = places.nearest(self.written, below) if inside else places.nearest(self.tree, key)
-        return Problem(place, key, message)
+        if section == "search":
+            return Problem(places.nearest(self.written, below), key, message)
+        tree = self.tree if values is None else holes.filled(self.tree, values)
+        return Problem(places.nearest(tree, key), key, message)
 
     def to_yaml(self) -> str:
         """The space as YAML that loads as an equal space, overrides applied, paths absolute."""
@@ -145,14 +147,15 @@ def load(source: str | Path, *, overrides: Sequence[str] = (), text: str | None 
     tree = _open(document, problems)
     written = document.value.get("search", Node({}, document.place))
     search, wrong = validated(Search, written, "search")
-    if problems or wrong:
+    if problems:
         raise SpaceError(_ordered([*problems, *wrong]))
-    assert search is not None
     parameters = tuple(holes.parameters(tree))
     epochs = max(
         (c.training.epochs for c in configs(tree, parameters, problems, holes.size(tree))),
         default=0,
     )
+    if search is None:
+        raise SpaceError(_ordered([*problems, *wrong]))
     problems += _across(search, written, parameters, epochs)
     notes = list(_notes(search, tree, parameters))
     if not problems and search.baselines:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from spaces.config import Attention, Config
+from spaces.kernels import MAX_KERNEL_SIZE
 from spaces.site import Site
 from trainers import variants
 from trainers.network import assemble, describe, skeleton
@@ -45,21 +46,32 @@ def stands(attention: Attention, site: Site) -> bool:
     if attention.placement is None or site.position != attention.position:
         return False
     placement = variants.load("placement", attention.placement.name)
-    return bool(placement(site, **attention.placement.params))
+    with variants.blamed("attention.placement"):
+        return bool(placement(site, **attention.placement.params))
 
 
 def kernel(attention: Attention, site: Site) -> int | None:
-    """The kernel size that the mapping gives a site; None for an attention without kernels."""
+    """The kernel size that the mapping gives a site; None for an attention without kernels.
+
+    Raises VariantError where the mapping has none for it, with the parameter that is the reason.
+    """
     if attention.mapping is None:
         return None
     mapping = variants.load("mapping", attention.mapping.name)
-    return _mapped(mapping, json.dumps(attention.mapping.params), site.channels, site.stage)
+    with variants.blamed("attention.mapping"):
+        return _mapped(mapping, json.dumps(attention.mapping.params), site.channels, site.stage)
 
 
 @lru_cache(maxsize=65536)
 def _mapped(mapping: Callable[..., int], params: str, channels: int, stage: int) -> int:
     """A kernel size, remembered: a search asks for the same few at every site of every config."""
-    return int(mapping(channels, stage, **json.loads(params)))
+    size = int(mapping(channels, stage, **json.loads(params)))
+    if not 1 <= size <= MAX_KERNEL_SIZE:  # of a person's own mapping; ours keep to it themselves
+        said = (
+            f"a kernel size is 1 to {MAX_KERNEL_SIZE} (got {str(size)[:40]} at {channels} channels)"
+        )
+        raise ValueError(said)
+    return size
 
 
 def module(
@@ -70,16 +82,11 @@ def module(
 ) -> nn.Module:
     """One attention module for maps of `channels` channels; only some kinds take a kernel size.
 
-    Raises ValueError for whatever the attention, which may be a person's own, raises.
+    Raises VariantError for whatever the attention, which may be a person's own, raises.
     """
     sized = {} if kernel_size is None else {"kernel_size": kernel_size}
-    try:
+    with variants.blamed("attention"):
         return make(channels, **sized, **params)
-    except (ValueError, MemoryError):
-        raise
-    except Exception as error:
-        said = f"attention at {channels} channels: {type(error).__name__}: {error}"
-        raise ValueError(said) from error
 
 
 def sites(config: Config) -> tuple[Site, ...]:

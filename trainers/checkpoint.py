@@ -8,6 +8,7 @@ is noticed: torch itself loads a flipped weight without a word.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -21,7 +22,8 @@ import fsspec
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from trainers.files import sweep, write_whole
+from spaces import durable
+from spaces.durable import sweep, write_whole
 
 State = dict[str, Any]
 _NAME = re.compile(r"(?P<key>[a-z0-9-]+)\.(?P<digest>[0-9a-f]{64})\.pt")
@@ -44,15 +46,18 @@ def put(location: str | Path, key: str, state: State) -> None:
     data = buffer.getvalue()
     name = f"{key}.{hashlib.sha256(data).hexdigest()}.pt"
     system, folder = _place(location)
+    durable.step("checkpoint.put")
     if isinstance(system, LocalFileSystem):
-        write_whole(Path(folder) / name, data)
+        write_whole(Path(folder) / name, data, kind="checkpoint", mode=0o600)
     else:
         system.makedirs(folder, exist_ok=True)
         with system.transaction, system.open(f"{folder}/{name}", "wb") as file:
             file.write(data)
+    durable.step("checkpoint.stored")
     for older in _stored(location).get(key, []):
         if not older.endswith(name):
             system.rm(older)
+    durable.step("checkpoint.swept")
 
 
 def get(location: str | Path, key: str) -> State:
@@ -96,7 +101,12 @@ def newest(location: str | Path) -> State | None:
         try:
             return get(location, key)
         except CheckpointError as error:
-            warnings.warn(f"{error}; falling back to the one before", RuntimeWarning, stacklevel=2)
+            said = str(error)
+        except OSError as error:
+            if error.errno != errno.EIO:  # a place that is away may come back: no training is lost
+                raise
+            said = f"{location}: checkpoint {key} cannot be read ({error.strerror})"
+        warnings.warn(f"{said}; falling back to the one before", RuntimeWarning, stacklevel=2)
     return None
 
 

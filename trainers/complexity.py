@@ -75,7 +75,8 @@ def _gate(
     """The cost of one attention module on one map (1, channels, height, width)."""
     with torch.device("meta"):
         gate = module(make, json.loads(params), channels, kernel_size)
-    return Complexity(count_params(gate), count_macs(gate, channels, height, width))
+    with variants.blamed("attention"):
+        return Complexity(count_params(gate), count_macs(gate, channels, height, width))
 
 
 def identity(config: Config) -> str:

@@ -20,10 +20,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from spaces import catalogue
+from spaces.durable import write_whole
 from spaces.errors import VariantError
 from trainers import variants
 from trainers.datasets import DatasetError, Files, Images, Part, cache
-from trainers.files import write_whole
 
 if TYPE_CHECKING:
     from spaces.config import Dataset

@@ -20,6 +20,7 @@ def run_key(config: Config, dataset_digest: str) -> str:
     part of the key, nor is what its file says changes no number (`NOT_IN_KEY`); its split seed and
     all its other settings are. Neither is the config's name.
     """
+    whole = {"accumulate"} if config.training.accumulate == 1 else set()  # as before it was a key
     idle: set[str] = getattr(variants.module("dataset", config.dataset.name), "NOT_IN_KEY", set())
     return digest(
         {
@@ -27,7 +28,7 @@ def run_key(config: Config, dataset_digest: str) -> str:
             "task": config.task.model_dump(mode="json"),
             "dataset": config.dataset.model_dump(mode="json", exclude={"root", *idle}),
             "content": dataset_digest,
-            "training": config.training.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", exclude=whole),
             "recipe": RECIPE_VERSION,
             "plugins": plugins(config),
         }

@@ -88,7 +88,7 @@ def _skeleton(
         asked.append((site, nn.Identity()))
         return asked[-1][1]
 
-    with torch.device("meta"):
+    with variants.blamed("backbone"), torch.device("meta"):
         net = Classifier(make(attend, channels, image_size, **json.loads(params)), classes)
     sizes: dict[nn.Module, tuple[int, int]] = {}
 
@@ -97,7 +97,8 @@ def _skeleton(
 
     for _, module in asked:
         module.register_forward_hook(note)
-    macs = count_macs(net, channels, image_size, image_size)
+    with variants.blamed("backbone"):
+        macs = count_macs(net, channels, image_size, image_size)
     places = tuple(Place(site, *sizes[module]) for site, module in asked)
     structure = json.dumps(net.backbone.structure, sort_keys=True)
     return Skeleton(count_params(net), macs, places, structure)

@@ -175,10 +175,16 @@ class Run:
         for step, (images, labels) in enumerate(batches.shuffled(self.seed, epoch), first):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.optimizer.lr * self.factor(step)
-            with self._precision():
-                outputs = self.network(images)
-                loss = self.task.loss(outputs, labels)
-            self.scaler.scale(loss).backward()
+            parts = self.training.accumulate
+            for some, theirs in zip(
+                images.tensor_split(parts), labels.tensor_split(parts), strict=True
+            ):
+                with self._precision():
+                    outputs = self.network(some)
+                    loss = self.task.loss(outputs, theirs) * (len(some) / len(images))
+                self.scaler.scale(loss).backward()
+                tally = self.task.tally(outputs.detach(), theirs)
+                totals = tally if totals is None else totals + tally
             if self.training.grad_clip is not None:
                 self.scaler.unscale_(self.optimizer)
                 nn.utils.clip_grad_norm_(self.network.parameters(), self.training.grad_clip)
@@ -187,8 +193,6 @@ class Run:
             self.optimizer.zero_grad(set_to_none=True)
             if self.average is not None:
                 self.average.update_parameters(self.network)
-            tally = self.task.tally(outputs.detach(), labels)
-            totals = tally if totals is None else totals + tally
         assert totals is not None, "open_batches promises a full batch"
         # a sum of squares is finite only where every weight is: one figure for all of them
         weights = nn.utils.get_total_norm(self.network.parameters()).double().reshape(1)

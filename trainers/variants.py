@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,8 +17,9 @@ from typing import Any
 
 from spaces import catalogue
 from spaces.catalogue import check, names
+from spaces.errors import Place, Problem, SpaceError, VariantError
 
-__all__ = ["check", "load", "module", "names"]
+__all__ = ["blamed", "check", "load", "module", "names"]
 
 PACKAGES = {
     "mapping": "spaces.mappings",
@@ -48,12 +51,32 @@ def _module(kind: str, name: str, plugins: tuple[Path, ...]) -> ModuleType:
     return _from_file(path) if path in plugins else import_module(f"{PACKAGES[kind]}.{name}")
 
 
+@contextmanager
+def blamed(key: str) -> Iterator[None]:
+    """Whatever a variant raises, which may be a person's own, as a VariantError at its `key`."""
+    try:
+        yield
+    except VariantError as error:
+        raise VariantError(*((f"{key}.{at}", said) for at, said in error.problems)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise VariantError((key, f"{kind}{error}")) from error
+
+
 @cache
 def _from_file(path: Path) -> ModuleType:
-    """A file that lies in no package, as a module."""
+    """A file that lies in no package, as a module; raises SpaceError where it cannot be one."""
     spec = spec_from_file_location(f"eca_search_plugin_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    try:
+        spec.loader.exec_module(loaded)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in frames if frame.filename == str(path)), 1)
+        said = f"cannot be imported: {type(error).__name__}: {error}"
+        raise SpaceError([Problem(Place(str(path), line, 1), "", said)]) from error
     return loaded

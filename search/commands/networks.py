@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import as_json, command, emit
+from search.commands import as_json, command, emit, plugin
 
 if TYPE_CHECKING:
     from spaces import Config
 
 GAMMAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
+WIDEST = 1_000_000
+MOST = 500
+"""Numbers of one option: of 500 gammas and 500 b there are 250,000 pairs to look at."""
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -33,10 +36,16 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(dict.fromkeys(self.kind(part) for part in value.split(",")))
+            numbers = tuple(dict.fromkeys(self.kind(part) for part in value.split(",")))
         except ValueError:
+            from spaces.errors import clipped
+
             what = "whole numbers" if self.kind is int else "numbers"
-            self.fail(f"{value!r} (allowed: {what} with commas between them)", param, ctx)
+            said = f"{clipped(repr(value), 60)} (allowed: {what} with commas between them)"
+            self.fail(said, param, ctx)
+        if len(numbers) > MOST:
+            self.fail(f"{len(numbers)} numbers (allowed: {MOST})", param, ctx)
+        return numbers
 
 
 @command(
@@ -72,8 +81,10 @@ def mappings(
 
     if backbone and channels:
         raise click.UsageError("--backbone or --channels, not both")
-    if channels and min(channels) < 1:
-        raise click.UsageError(f"channels out of range (got {min(channels)}; allowed: at least 1)")
+    for count in channels or ():
+        if not 1 <= count <= WIDEST:
+            said = f"got {str(count)[:40]}; allowed: at least 1, at most {WIDEST:,}"
+            raise click.UsageError(f"channels out of range ({said})")
     repeats: dict[int, int] | None = None
     if not channels:
         backbone = backbone or "resnet50"
@@ -86,7 +97,7 @@ def mappings(
             try:
                 kernels = tuple(mapping(c, gamma=gamma, b=b, rounding=rounding) for c in channels)  # type: ignore[arg-type]
             except ValueError as error:
-                refused[gamma, b] = str(error)
+                refused[gamma, b] = getattr(error, "message", str(error))
                 continue
             networks.setdefault(kernels, []).append((gamma, b))
     if not networks:
@@ -175,9 +186,14 @@ def _channels(backbone: str) -> dict[int, int]:
 @click.option(
     "--image-size", type=click.IntRange(4, 4096), metavar="PIXELS", help="Other than its own."
 )
+@plugin
 @as_json
 def complexity(
-    names: tuple[str, ...], attention: str | None, image_size: int | None, as_json: bool
+    names: tuple[str, ...],
+    attention: str | None,
+    image_size: int | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Print the parameters and MACs of NAMEs, counted without allocating them.
 
@@ -185,6 +201,10 @@ def complexity(
     and 1000 classes, resnet8 to resnet110 at 32 and 10), or a space file, its holes at their
     defaults, or at their first values where they have none.
     """
+    from spaces import catalogue
+
+    for file in plugins:
+        catalogue.plug(file)
     models = [_model(name, attention, image_size) for name in names]
     if as_json:
         emit(models=models)
@@ -227,7 +247,7 @@ def _point(source: str, attention: str | None, image_size: int | None) -> Config
     import spaces
     from spaces import Config
 
-    if Path(source).suffix not in (".yaml", ".yml") and not Path(source).exists():
+    if Path(source).suffix not in (".yaml", ".yml") and not os.path.lexists(source):
         _known(source)
     space = spaces.load(source)
     config = space.at(space.fill(lambda parameter: parameter.first()))
@@ -268,10 +288,18 @@ def published(name: str, attention: str) -> tuple[Config, int, int]:
 
 
 def _is_backbone(name: str) -> bool:
+    return name in _backbones()
+
+
+def _backbones() -> list[str]:
+    """Every backbone by name and depth: `resnet8`, ..., `mobilenetv2`."""
     from spaces import catalogue
 
-    plain = re.fullmatch(r"[a-z0-9_]+", name)
-    return plain is not None and _split(name)[0] in catalogue.names("backbone")
+    return [
+        kind if depth is None else f"{kind}{depth}"
+        for kind in catalogue.names("backbone")
+        for depth in catalogue.depths(kind) or (None,)
+    ]
 
 
 def _split(name: str) -> tuple[str, int | None]:
@@ -281,28 +309,34 @@ def _split(name: str) -> tuple[str, int | None]:
     if name in catalogue.names("backbone"):
         return name, None
     kind = name.rstrip("0123456789")
-    return kind, int(name[len(kind) :]) if kind != name else None
+    return kind, int(name[len(kind) :][:9]) if kind != name else None
 
 
 def _known(name: str) -> None:
     """Refuse a name that is no backbone and no ready space, naming the nearest."""
-    from spaces import catalogue
-    from spaces.errors import nearest
+    from spaces.errors import clipped, listed, nearest
+    from spaces.paths import ready
 
-    if _is_backbone(name):
+    networks = _backbones()
+    if name in (*networks, *ready()):
         return
-    ready = [file.stem for file in Path(catalogue.__file__).parent.glob("*.yaml")]
-    if name in ready:
-        return
-    networks = [n for n in catalogue.names("backbone") if catalogue.blocks({"name": n})]
-    networks += [f"resnet{d}" for d in (8, 14, 20, 32, 44, 56, 110, 18, 34, 50, 101, 152)]
+    kind, depth = _split(name)
+    depths = [known for known in map(_split, networks) if depth and known[0] == kind and known[1]]
+    closest = min(depths, key=lambda known: abs((known[1] or 0) - (depth or 0)), default=None)
+    near = (
+        f"; did you mean '{kind}{closest[1]}'?" if closest else nearest(name, [*networks, *ready()])
+    )
     raise click.UsageError(
-        f"no backbone or space named {name!r}{nearest(name, [*networks, *ready])} "
-        "(there are: resnet8 to resnet152, mobilenetv2, and space files)"
+        f"no backbone or space named {clipped(repr(name), 60)}{near} "
+        f"(there are: {listed(networks, most=20)}, and space files)"
     )
 
 
 def _check_attention(name: str) -> None:
     from spaces import catalogue
+    from spaces.errors import VariantError
 
-    catalogue.path("attention", name)
+    try:
+        catalogue.path("attention", name)
+    except VariantError as error:
+        raise click.UsageError(f"--attention: {error.message}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +29,7 @@ def init(path: str, force: bool) -> None:
     Schema that editors complete and check it with.
     """
     from search.commands.template import TEMPLATE
-    from spaces.schema import schema
+    from spaces import schema
 
     file = Path(path)
     if file.suffix not in (".yaml", ".yml"):
@@ -42,7 +41,7 @@ def init(path: str, force: bool) -> None:
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already; --force overwrites it")
     file.write_text(text, encoding="utf-8")
-    (file.parent / SCHEMA).write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+    (file.parent / SCHEMA).write_text(schema.text(), encoding="utf-8")
     click.echo(f"written: {file}")
     click.echo(f"check:   eca-search validate {file}")
     click.echo(f"run:     eca-search run {file}")
@@ -141,8 +140,8 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     yield from remarks(space)
     if space.search.limits and spanned.within is not None and spanned.within < 1:
         yield f"{spanned.within:.0%} of the settings are within `search.limits`"
-    for reason in spanned.invalid:
-        yield f"some settings cannot be built, and are never trained: {reason}"
+    if spanned.unbuilt.failed:
+        yield str(spanned.unbuilt)
 
 
 def _duplicates(settings: int, networks: int, recipe: bool, trials: int | None) -> Iterator[str]:

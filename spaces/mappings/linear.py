@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from spaces.errors import VariantError
 from spaces.kernels import KernelSize, clamped
 
 
@@ -35,7 +36,6 @@ def mapping(
         )
     shifted = channels + Fraction(str(b))
     if shifted < 0:
-        raise ValueError(
-            f"C + b must not be negative (got C={channels}, b={b}; allowed b >= {-channels})"
-        )
+        said = f"got C={channels}, b={b}; allowed b >= {-channels}"
+        raise VariantError(("b", f"C + b must not be negative ({said})"))
     return clamped(2 * math.floor(shifted / Fraction(str(gamma)) / 2) + 1, k_min, k_max)

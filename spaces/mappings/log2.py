@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from spaces.errors import VariantError
 from spaces.kernels import KernelSize, clamped
 
 
@@ -43,10 +44,9 @@ def mapping(
     doublings = Fraction(power if channels == 1 << power else math.log2(channels))
     shifted = doublings + Fraction(str(b))
     if shifted < 0:
-        raise ValueError(
-            f"log2(C) + b must not be negative (got C={channels}, b={b}: {float(shifted):.4g}; "
-            f"allowed b >= {-float(doublings):.4g})"
-        )
+        got = f"got C={channels}, b={b}: {float(shifted):.4g}"
+        said = f"log2(C) + b must not be negative ({got}; allowed b >= {-float(doublings):.4g})"
+        raise VariantError(("b", said))
     t = shifted / Fraction(str(gamma))
     if rounding == "nearest":
         k = 2 * math.floor(t / 2) + 1

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from spaces.errors import VariantError
 from spaces.kernels import KernelSize, checked
 
 
@@ -24,8 +25,6 @@ def mapping(
     Raises ValueError for a stage that the list lacks and for what is no kernel size.
     """
     if stage is None or not 1 <= stage <= len(kernel_sizes):
-        raise ValueError(
-            f"per_stage needs a stage that its list covers (got {stage}; "
-            f"allowed 1 to {len(kernel_sizes)})"
-        )
+        said = f"got {stage}; allowed 1 to {len(kernel_sizes)}"
+        raise VariantError(("kernel_sizes", f"a stage that the list does not cover ({said})"))
     return checked(kernel_sizes[stage - 1])

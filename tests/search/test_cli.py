@@ -27,14 +27,17 @@ OPTIONS = {
     "init": {"--force"},
     "validate": {"--plugin", "--json"},
     "mappings": {"--backbone", "--channels", "--gamma", "--b", "--rounding", "--json"},
-    "complexity": {"--attention", "--image-size", "--json"},
-    "run": {"--out", "--plugin", "--resume", *EXECUTION},
-    "resume": {"--trials", *EXECUTION},
+    "complexity": {"--attention", "--image-size", "--plugin", "--json"},
+    "run": {"--out", "--plugin", "--resume", "--fork", "--force", *EXECUTION},
+    "resume": {"--trials", "--fork", "--force", *EXECUTION},
     "status": {"--json"},
+    "stop": {"--wait"},
+    "logs": {"--attempt", "--replicate", "--json"},
     "show": {"--json"},
     "pareto": {"--json", "--csv"},
     "ui": {"--tracking-uri", "--host", "--port", "--expose"},
     "sync": {"--tracking-uri"},
+    "gc": {"--dry-run", "--json"},
     "doctor": {"--out", "--tracking-uri", "--json"},
     "schema": set[str](),
 }
@@ -90,9 +93,9 @@ def test_the_commands_are_these() -> None:
     """The set of commands, and where in the help they stand."""
     assert {section: list(commands) for section, commands in SECTIONS.items()} == {
         "Plan": ["init", "validate", "mappings", "complexity"],
-        "Run": ["run", "resume", "status"],
+        "Run": ["run", "resume", "status", "stop", "logs"],
         "Read": ["show", "pareto", "ui"],
-        "Maintain": ["sync", "doctor", "schema"],
+        "Maintain": ["sync", "gc", "doctor", "schema"],
     }
 
 
@@ -178,8 +181,10 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["validate", "digits", "search.pruner={name: MedianPruner, n_warmup: 3}"], "n_warmup"),
         (["validate", "digits", "search.sampler={name: CmaEsSampler}"], "one objective"),
         (["complexity", "resnt50"], "did you mean 'resnet50'?"),
-        (["complexity", "resnet51"], "51"),
-        (["complexity", "resnet50", "--attention", "ecaa"], "'eca'"),
+        (["complexity", "resnet51"], "did you mean 'resnet50'? (there are: mobilenetv2, resnet8,"),
+        (["complexity", "resnet" + "9" * 5000], "did you mean 'resnet152'?"),
+        (["complexity", "resnet50", "--attention", "ecaa"], "--attention: no attention named 'eca"),
+        (["complexity", "resnet50", "--attention", "ecaa"], "--plugin FILE.py"),
         (["complexity", "resnet50", "--image-size", "x"], "--image-size"),
         (["mappings", "--channels", "16,x"], "whole numbers"),
         (["mappings", "--channels", "0,16"], "at least 1"),
@@ -462,6 +467,33 @@ def test_validate_knows_plugins(eca: Eca) -> None:
     plugin = str(ROOT / "tests" / "plugins" / "faulty.py")
     bare = ["training.epochs=1", "search.baselines=[]", "search.trials=1"]
     assert eca("validate", "digits", broken, *bare, "--plugin", plugin).code == 0
+
+
+def test_complexity_knows_plugins(eca: Eca) -> None:
+    """An attention of one's own is counted in a published backbone."""
+    (Path.cwd() / "doubling.py").write_text(
+        "from torch import nn\n\n\ndef attention(channels, *, bias: bool = False):\n"
+        "    return nn.Conv2d(channels, channels, 1, bias=bias)\n"
+    )
+    plain, gated = (
+        eca("complexity", "resnet8", "--json", *options).json["models"][0]
+        for options in ((), ("--attention", "doubling", "--plugin", "doubling.py"))
+    )
+    assert gated["params"] - plain["params"] == 16**2 + 32**2 + 64**2
+
+
+def test_a_plugin_that_cannot_be_imported_is_located(eca: Eca, tmp_path: Path) -> None:
+    """Its text was fine; what it does on import was not: the line is named, and nothing is left."""
+    text = "import nowhere_at_all\n\n\ndef attention(channels): ...\n"
+    (tmp_path / "broken.py").write_text(text)
+    attention = ("attention={name: broken}", "search.baselines=[]", "search.trials=1")
+    for command in (("validate",), ("run", "--executor", "inprocess")):
+        said = eca(*command, "digits", *attention, "--plugin", "broken.py")
+        assert (said.code, said.out) == (2, "")
+        assert "broken.py:1:1: " in said.err
+        assert "No module named 'nowhere_at_all'" in said.err
+        assert "Traceback" not in said.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "broken.py"]
 
 
 @pytest.mark.parametrize("argument", ["mine", "mine.yaml"])

@@ -11,8 +11,10 @@ import pytest
 
 import spaces
 import trainers
+from search import preflight
 from search.examine import examiner
 from search.networks import Networks, measured
+from search.options import reason
 from search.survey import _most_within, ends, reference, remarks, survey
 from spaces import Space, SpaceError
 
@@ -107,7 +109,7 @@ def test_limits_that_no_network_meets_together_are_refused(make: Any) -> None:
     assert min(c["params"] for c in costs) <= 30e3
     assert min(c["macs"] for c in costs) <= 300e3
     for look in (survey, reference):
-        with pytest.raises(SpaceError, match="within all limits at once"):
+        with pytest.raises(SpaceError, match=r"\.yaml:13:29: search\.limits: .*all limits at once"):
             look(space)
 
 
@@ -153,7 +155,7 @@ def test_networks_are_those_of_every_setting(make: Any) -> None:
             config = space.at(values)
             expected.append((trainers.identity(config), measured(config)))
         except ValueError as error:
-            invalid.add(str(error))
+            invalid.add(reason(error))
     assert found == expected
     assert set(networks.invalid) == invalid
     assert invalid, "per_stage has three kernels, MobileNetV2 seven stages"
@@ -229,7 +231,15 @@ def test_a_training_hole_is_in_the_name(make: Any) -> None:
             "{name: eca, placement: {name: stages, stages: []}}",
             "eca at position final stands nowhere",
         ),
-        ("{name: eca}", None),
+        (
+            "{choice: [{name: none}, {name: eca, mapping: {name: constant, kernel_size: 1}}]}",
+            "every kernel of eca is 1 at some settings",
+        ),
+        ("{choice: [{name: se}, {name: eca}]}", "no setting is the plain network"),
+        ("{name: se, reduction: {choice: [4, 8]}}", "no setting is the plain network"),
+        ("{name: se, placement: {name: stages, stages: {subset: [1, 2]}}}", None),
+        ("{choice: [{name: none}, {name: se}]}", None),
+        ("{name: none}", None),
     ],
 )
 def test_what_is_legal_but_seldom_meant_is_remarked(
@@ -241,3 +251,109 @@ def test_what_is_legal_but_seldom_meant_is_remarked(
     found = remarks(make(text=f"{head}attention: {attention}\n{rest}"))
 
     assert [bool(re.search(said, note)) for note in found[:1]] == [True] if said else found == []
+
+
+DEAD = "{name: eca, mapping: {name: log2, gamma: 2, b: -8}}"
+ENDLESS = "{choice: [0.25, 0.5, 1.0], default: 0.5}", "{float: [0.25, 1.0]}"
+
+
+def attending(attention: str) -> str:
+    """The space above with another attention, which begins in column 12 of line 5."""
+    head, _, tail = SPACE.partition("attention:")
+    return f"{head}attention: {attention}\n{tail[tail.index('training:') :]}"
+
+
+@pytest.mark.parametrize("endless", [False, True])
+@pytest.mark.parametrize(
+    ("attention", "place", "option"),
+    [
+        (f"{{choice: [{{name: none}}, {DEAD}]}}", "5:83", "attention=eca"),
+        # the second `eca`, whose key is the first one's too
+        (f"{{choice: [{{name: none}}, {{name: eca}}, {DEAD}]}}", "5:96", "attention=eca_2"),
+        # the option inside the one that can be built
+        (
+            "{name: eca, mapping: {choice: [{name: constant}, {name: log2, b: -9}]}}",
+            "5:77",
+            "attention.mapping=log2",
+        ),
+        (
+            "{name: eca, mapping: {name: log2, b: {choice: [1, -7]}}}",
+            "5:62",
+            "attention.mapping.b=-7",
+        ),
+        # without the stages it is the plain network, which can be built
+        (
+            "{name: eca, placement: {name: stages, stages: {subset: [1]}}, "
+            "mapping: {name: linear, b: -300}}",
+            "5:101",
+            "attention.placement.stages.1=true",
+        ),
+    ],
+)
+def test_an_option_that_leads_nowhere_is_refused(
+    make: Any, attention: str, place: str, option: str, endless: bool
+) -> None:
+    """log2(C) + b < 0 throughout an arm: located at `b`, and not at what lies inside the arm."""
+    text = attending(attention)
+    space = make(text=text.replace(*ENDLESS) if endless else text)
+    with pytest.raises(SpaceError) as caught:
+        survey(space)
+    (problem,) = caught.value.problems
+    assert f"{problem.place}".endswith(f"span.yaml:{place}")
+    assert problem.key == "attention.mapping.b"
+    assert problem.message.startswith(f"no setting with {option} can be built: ")
+    assert "+ b must not be negative (got C=" in problem.message
+
+
+def test_no_network_at_all_is_located(make: Any) -> None:
+    """Where nothing can be built the key that is to blame is named."""
+    for text in (attending(DEAD), attending(DEAD).replace(*ENDLESS)):
+        with pytest.raises(
+            SpaceError, match=r"span\.yaml:5:59: attention\.mapping\.b: no network of"
+        ):
+            survey(make(text=text))
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_settings_that_cannot_be_built_are_counted(make: Any, endless: bool) -> None:
+    """An arm that only the narrow networks cannot have is left in, and said with an example."""
+    eca = "{name: eca, mapping: {name: log2, b: -3}}"
+    text = attending(f"{{choice: [{{name: none}}, {eca}]}}")
+    found = survey(make(text=text.replace(*ENDLESS) if endless else text))
+    unbuilt = found.unbuilt
+    assert 0 < unbuilt.failed < unbuilt.looked
+    if not endless:
+        assert (unbuilt.failed, unbuilt.looked) == (1, 6), "C=4 at width 0.25: log2 C - 3 < 0"
+    assert re.fullmatch(
+        r"some settings cannot be built, and are never trained \(.* of .* looked at\): "
+        r"attention\.mapping\.b: log2\(C\) \+ b must not be negative \(got C=4, b=-3\.0.*",
+        str(unbuilt),
+    )
+
+
+def test_a_rare_setting_saves_its_option(make: Any) -> None:
+    """One width of forty allows b = -6: no few random points, but the whole list, finds it."""
+    widths = ", ".join(f"{0.25 + n / 200:.3f}" for n in range(39))
+    text = attending(f"{{choice: [{{name: none}}, {DEAD.replace('-8', '-6')}]}}")
+    text = text.replace(
+        "{choice: [0.25, 0.5, 1.0], default: 0.5}", f"{{choice: [{widths}, 4.0, 0.1]}}"
+    )
+    assert survey(make(text=text)).unbuilt.failed == 40
+
+
+def test_a_run_says_what_cannot_be_built_too(make: Any) -> None:
+    """Before it starts: some settings with a line, a dead option with an error."""
+    said: list[str] = []
+    eca = "{name: eca, mapping: {name: log2, b: -3}}"
+    space = make(text=attending(f"{{choice: [{{name: none}}, {eca}]}}"))
+    preflight.whole(space, examiner(space), said.append)
+    (line,) = said
+    assert line.startswith("note: some settings cannot be built, and are never trained (")
+    space = make(text=attending(f"{{choice: [{{name: none}}, {DEAD}]}}"))
+    with pytest.raises(
+        SpaceError, match=r"span\.yaml:5:83: attention\.mapping\.b: no setting with"
+    ):
+        preflight.whole(space, examiner(space), said.append)
+    hopeless = make(text=attending(DEAD))
+    with pytest.raises(SpaceError, match=r"span\.yaml:5:59: .*\(at 100 of 100 random points\)"):
+        preflight.first_point(hopeless, examiner(hopeless))

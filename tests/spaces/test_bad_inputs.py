@@ -344,8 +344,6 @@ NAMES = [
 
 UNBUILT = {
     "budget: {epochs: 100}": "search.budget: not built yet",
-    "failures: {max: 0.5}": "search.failures: not built yet",
-    "oom: halve_batch": "search.oom: not built yet",
 }
 
 
@@ -460,6 +458,19 @@ def test_seven_problems_are_six_lines(refused) -> None:
     said = refused(BASE + keys).splitlines()
     assert len(said) == 6
     assert said[-1] == "... and 4 more"
+
+
+def test_what_is_wrong_in_several_sections_is_said_at_once(refused) -> None:
+    """The search is checked beside what it searches: nobody mends one file twice."""
+    text = having("lr: 0.1", "lr: -1").replace("epochs: 4", "epochs: 0")
+    text = text.replace("trials: 8", "trials: 0").replace("gamma:", "gama:")
+    said = [line.split(": ")[1] for line in refused(text).splitlines()]
+    assert said == [
+        "attention.mapping.gama",
+        "training.epochs",
+        "training.optimizer.lr",
+        "search.trials",
+    ]
 
 
 @pytest.mark.timeout(20)

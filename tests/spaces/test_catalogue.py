@@ -151,7 +151,7 @@ def test_a_plugins_lists_keep_their_order(tmp_path: Path) -> None:
 def test_a_literal_is_exactly_its_type(tmp_path: Path) -> None:
     """1 is neither true nor 1.0: a value has the literal's type."""
     file = tmp_path / "growing.py"
-    file.write_text("from typing import Literal\n\n\ndef mapping(c, *, n: Literal[1, 2]): ...\n")
+    file.write_text("from typing import Literal\n\n\ndef mapping(c, s, *, n: Literal[1, 2]): ...\n")
     catalogue.plug(file)
     assert catalogue.check("mapping", {"name": "growing", "n": 2})["n"] == 2
     for wrong in (True, 2.0, "2", 3, [1]):
@@ -162,14 +162,38 @@ def test_a_literal_is_exactly_its_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("growing.py", "def mapping(:", "growing.py:1:1: "),
+        ("growing.py", "def mapping(:", "growing.py:1:13: invalid syntax"),
         ("growing.py", "x = 1\n", "not a variant (got functions: none"),
         ("growing.py", "def mapping(c): ...\ndef task(): ...\n", "not a variant"),
-        ("log2.py", "def mapping(c): ...\n", "there is a mapping named 'log2' already"),
-        ("my-map.py", "def mapping(c): ...\n", "not a variant"),
-        ("growing.py", "def mapping(c, *, x): ...\n", "parameter x has no annotation"),
-        ("growing.py", "def mapping(c, *, x: eval = 1): ...\n", "eval is no type"),
-        ("growing.py", "def mapping(c, *, x: int = f()): ...\n", ""),
+        ("log2.py", "def mapping(c, s): ...\n", "there is a mapping named 'log2' already"),
+        ("my-map.py", "def mapping(c, s): ...\n", "not a variant"),
+        ("growing.py", "\ndef mapping(c, s, *, x): ...\n", ".py:2:22: parameter x has no annot"),
+        ("growing.py", "def mapping(c, s, *, x: eval = 1): ...\n", ".py:1:25: eval is no type"),
+        ("growing.py", "def mapping(c, s, *, x: int = f()): ...\n", ".py:1:31: f() is no literal"),
+        ("growing.py", "def mapping(c, s, *, x: Literal[f()] = 1): ...\n", "f() is no literal"),
+        ("growing.py", "def mapping(c, s, *, x: Annotated[int, f]): ...\n", "f is no Field"),
+        (
+            "growing.py",
+            "def mapping(c, s, *, x: Annotated[int, Field(gt='a')] = 1): ...\n",
+            ":1:1: ",
+        ),
+        ("growing.py", "def mapping(c, s, *, _x: int): ...\n", ":1:22: _x cannot be a parameter"),
+        ("gate.py", "def attention(c, *, position: int): ...\n", "position cannot be a parameter"),
+        ("growing.py", "def mapping(c): ...\n", "a mapping is called with channels, stage (got c)"),
+        (
+            "gate.py",
+            "def attention(c, gain=1.0): ...\n",
+            ".py:1:18: gain would never be given: put",
+        ),
+        ("gate.py", "def attention(c, kernel_size, gain): ...\n", "put `*, ` before `gain`"),
+        ("gate.py", "def attention(c, *, kernel_size: int): ...\n", "put it before the `*`"),
+        (
+            "net.py",
+            "def backbone(attend, *, depth: int): ...\n",
+            "is called with attend, channels_in",
+        ),
+        ("growing.py", "def mapping(c, s): ...\n\0", "growing.py:1:1: "),
+        ("growing.py", "x = " + "(" * 5000, "growing.py:1:"),
         ("missing.py", None, "cannot be read"),
     ],
 )
@@ -185,3 +209,35 @@ def test_a_file_that_is_no_variant_is_refused(
     assert str(file) in str(caught.value)
     assert said in str(caught.value)
     assert catalogue.plugins() == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("attention", "def attention(channels, kernel_size, *, gain: float = 1.0): ...\n"),
+        ("attention", "def attention(kernel_size, channels): ...\n"),
+        ("mapping", "def mapping(channels, stage=None): ...\n"),
+        ("mapping", "def mapping(*sizes): ...\n"),
+        ("placement", "def placement(site, /, *, deep: bool = False): ...\n"),
+    ],
+)
+def test_a_variant_is_called_as_its_kind(tmp_path: Path, kind: str, text: str) -> None:
+    """What can be called as its kind is joins; only what stands behind the star is a parameter."""
+    file = tmp_path / "my_own.py"
+    file.write_text(text)
+    catalogue.plug(file)
+    assert "my_own" in catalogue.names(kind)
+    assert set(catalogue.model(kind, "my_own").model_fields) <= {"name", "gain", "deep"}
+
+
+def test_an_unknown_variant_is_told_of_plugins() -> None:
+    """Whoever has written one of their own reads how it joins."""
+    with pytest.raises(VariantError, match=r"did you mean 'eca'\? .*--plugin FILE\.py"):
+        catalogue.check("attention", {"name": "ecaa"})
+
+
+def test_depths_are_those_of_the_table() -> None:
+    """What a backbone can be asked for by name and depth."""
+    assert catalogue.depths("mobilenetv2") == (None,)
+    assert 20 in catalogue.depths("resnet")
+    assert set(catalogue.depths("resnet")) == {8, 14, 20, 32, 44, 56, 110, 18, 34, 50, 101, 152}

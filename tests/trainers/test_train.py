@@ -443,3 +443,36 @@ def test_divergence_crosses_processes() -> None:
     came = pickle.loads(pickle.dumps(trainers.Diverged(3, {"val_accuracy": 0.5})))
     assert (came.epoch, came.last) == (3, {"val_accuracy": 0.5})
     assert str(came) == str(trainers.Diverged(3, None))
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
+    """Without batch norm's view of a part, accumulated gradients are the whole batch's."""
+
+    def first_step(**training: Any) -> list[torch.Tensor]:
+        seen: list[torch.Tensor] = []
+
+        def watching(self: torch.optim.SGD, *args: Any) -> None:
+            if not seen:
+                seen.extend(p.grad.clone() for p in self.param_groups[0]["params"])
+
+        with pytest.MonkeyPatch.context() as patch:
+            # in eval mode batch norm uses its running figures: a part is then like the whole
+            patch.setattr(
+                nn.BatchNorm2d, "train", lambda self, mode=True: nn.Module.train(self, False)
+            )
+            patch.setattr(torch.optim.SGD, "step", watching)
+            list(trainers.train(tiny(epochs=1, batch_size=50, **training)))
+        return seen
+
+    whole, parts = first_step(), first_step(accumulate=4)  # 13, 13, 12, 12 images
+    # sums in another order, in float32
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_parts_of_a_batch_are_another_recipe() -> None:
+    """Batch norm sees the parts: curve and run key are not those of whole batches."""
+    whole, parts = tiny(epochs=1), tiny(epochs=1, accumulate=2)
+
+    assert trainers.run_key(whole, "") != trainers.run_key(parts, "")
+    assert trainers.identity(whole) == trainers.identity(parts)
+    assert timeless(list(trainers.train(whole))) != timeless(list(trainers.train(parts)))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spaces.errors import VariantError
 from spaces.site import Site
 
 Attend = Callable[[Site], nn.Module]
@@ -82,9 +83,8 @@ def scaled(channels: Sequence[int], width: float | Sequence[float], stem: str) -
     """
     widths = list(width) if isinstance(width, Sequence) else [width] * len(channels)
     if len(widths) != len(channels):
-        raise ValueError(
-            f"width: one number for each of the {len(channels)} stages (got {len(widths)})"
-        )
+        said = f"one number for each of the {len(channels)} stages (got {len(widths)})"
+        raise VariantError(("width", said))
     divisor = 8 if stem == "imagenet" else 4
     return [multiple(c * w, divisor) for c, w in zip(channels, widths, strict=True)]
 

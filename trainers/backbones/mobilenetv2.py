@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import nn
 
+from spaces.width import Width
 from trainers.backbones import Ask, Attend, Backbone, asking, conv, multiple, resolve, scaled
 
 # Blocks per stage; a stage is one of the paper's settings. There is but one depth.
@@ -63,7 +64,7 @@ def backbone(
     channels_in: int,
     image_size: int,
     *,
-    width: PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=7, max_length=7)] = 1.0,
+    width: Width | Annotated[list[Width], Field(min_length=7, max_length=7)] = 1.0,
     stem: Literal["auto", "cifar", "imagenet"] = "auto",
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
 ) -> Backbone:

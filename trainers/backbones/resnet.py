@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from spaces.width import Width
 from trainers.backbones import Ask, Attend, Backbone, asking, conv, resolve, scaled
 
 # Blocks per stage: three stages of 16, 32, 64 channels, or four of 64, 128, 256, 512.
@@ -113,7 +114,7 @@ def backbone(
     image_size: int,
     *,
     depth: Literal[8, 14, 20, 32, 44, 56, 110, 18, 34, 50, 101, 152],
-    width: PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=3, max_length=4)] = 1.0,
+    width: Width | Annotated[list[Width], Field(min_length=3, max_length=4)] = 1.0,
     stem: Literal["auto", "cifar", "imagenet"] = "auto",
     shortcut: Literal["projection", "identity"] = "projection",
 ) -> Backbone:

@@ -12,12 +12,15 @@ from pydantic import Field
 from trainers.datasets import DatasetError, Description, Files, Part, folders, missing
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from spaces.config import Dataset
 
 LAYOUT = "train/<class>/*.jpg and, for the confirmation, val/<class>/*.jpg"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+"""Whatever the suffix says: some of Pillow's other readers start programs."""
 NOT_IN_KEY = {"workers"}
 
 
@@ -29,11 +32,17 @@ def describe(dataset: Dataset) -> Description:
 
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
-    """All image files of the part in order of class and name; "test" is the folder val/."""
+    """All image files of the part in order of class and name; "test" is the folder val/.
+
+    Raises DatasetError for a class without any: the others would be numbered past it.
+    """
     found: list[Path] = []
     for folder in _classes(dataset, part):
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES))
+        if not names:
+            said = f"{folder} holds no image (allowed: 1 or more {', '.join(SUFFIXES)})"
+            raise DatasetError(f"dataset.root: {said}")
         found += [folder / name for name in names]
     return found
 
@@ -60,19 +69,29 @@ def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
     """One image file, (size, size, 3) uint8, as the paper's ImageNet runs see it (section 4.1).
 
     Training: a random crop of 8 to 100 % of the area at aspect 3/4 to 4/3, resized, then the flip.
-    Otherwise the shorter side is resized to 256/224 of the size and the centre cut out. Raises
-    DatasetError.
+    Otherwise the shorter side is resized to 256/224 of the size and the centre cut out. Of an
+    animation the first frame is taken, of 16 bits the upper 8. Raises DatasetError.
     """
-    from PIL import Image
+    from PIL.Image import DecompressionBombError, DecompressionBombWarning, open
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
-        with Image.open(path) as opened:
-            image = _transform(size, train, flip)(opened.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        with open(path, formats=FORMATS) as opened:
+            image = _transform(size, train, flip)(_colour(opened))
+    except (OSError, SyntaxError, DecompressionBombError, DecompressionBombWarning) as error:
         raise DatasetError(f"dataset.root: {path} cannot be decoded ({error})") from error
     pixels: Tensor = pil_to_tensor(image)
     return pixels.permute(1, 2, 0)
+
+
+def _colour(image: Image) -> Image:
+    """As RGB; Pillow alone would make all but the darkest grey of 16 bits white."""
+    if image.mode.startswith("I"):
+        import numpy as np
+        from PIL.Image import fromarray
+
+        image = fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 @lru_cache
