@@ -30,7 +30,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "run": ("run", "Search a space: train its trials, end with the Pareto front."),
         "resume": ("run", "Go on with a study from its journal."),
-        "status": ("read", "Say how far a study is, also while it runs."),
+        "status": ("status", "Say how far a study is, also while it runs."),
+        "stop": ("hands", "Stop a study, or one of its trials, from another terminal."),
+        "logs": ("hands", "Show what an attempt of a trial has printed."),
     },
     "Read": {
         "show": ("read", "Show one trial: its config, curve, attempts and why it ended."),
@@ -39,6 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Maintain": {
         "sync": ("maintain", "Bring MLflow level with a study's journal."),
+        "gc": ("maintain", "Remove checkpoints that a study needs no more."),
         "doctor": ("maintain", "Say whether this machine is fit, and what would make it so."),
         "schema": ("maintain", "Print the JSON Schema of space files."),
     },
@@ -49,12 +52,14 @@ EXIT = {
     "spaces.errors.SpaceError": 2,
     "spaces.errors.VariantError": 2,
     "search.errors.StudyExists": 2,
-    "search.journal.JournalError": 2,
+    "search.errors.JournalError": 2,
     "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
-    "search.tracking.TrackingError": 75,
+    "search.away.TrackingError": 75,
 }
 """Exit codes of what a person can cause, by name: naming a class here imports nothing."""
+WIDEST = 1000
+"""Characters of a line of an error."""
 
 
 class Commands(click.Group):
@@ -120,7 +125,10 @@ def _report(error: Exception, *, debug: bool) -> int:
         code, text = 3, ": ".join(filter(None, (error.filename, error.strerror))) or repr(error)
     else:
         code, text = 1, f"internal error: {type(error).__name__}: {error}\n(--debug shows where)"
-    click.echo("\n".join(text.splitlines()[:6]), err=True)
+    from search.redaction import redacted
+    from search.text import escaped
+
+    click.echo("\n".join(line[:WIDEST] for line in [*escaped(redacted(text))][:6]), err=True)
     return code
 
 

@@ -9,3 +9,11 @@ class StudyExists(RuntimeError):
 
 class Unfit(RuntimeError):
     """This machine or cluster cannot run the study now; the message says what is missing."""
+
+
+class Stopped(RuntimeError):
+    """A person asked the study to stop (`eca-search stop`); `resume` goes on with it."""
+
+
+class JournalError(RuntimeError):
+    """A journal is damaged, missing or owned by another driver; the message says which."""

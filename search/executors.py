@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from search import logs
 from search.errors import Unfit
 from search.study import Study
 from search.worker import Workplace
 from spaces import Space, SpaceError, catalogue
 from spaces.errors import Problem
-
-if TYPE_CHECKING:
-    from search.ray_tune import Cluster
 
 Watch = Callable[[Study], None]
 Say = Callable[[str], None]
@@ -79,7 +76,7 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
     from search import ray_tune
 
     cpu, asked = space.search.resources.cpu, space.search.resources.gpu
-    with _connected(wish.address) as cluster:
+    with ray_tune.connected(wish.address) as cluster:
         gpu = (1.0 if cluster.gpus else 0.0) if asked == "auto" else float(asked)
         at_most = wish.max_concurrent or space.search.max_concurrent
         slots = ray_tune.slots(cpu, gpu, at_most)
@@ -95,26 +92,13 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
         )
 
         def drive(study: Study, watch: Watch) -> None:
-            workplace = _workplace(study, gpu=gpu > 0)
+            workplace = _workplace(study, gpu=gpu > 0, alone=True)
             ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=slots, watch=watch)
 
         yield Executor("ray", drive, "cuda" if gpu else "cpu")
 
 
-@contextmanager
-def _connected(address: str | None) -> Iterator[Cluster]:
-    """Ray, or `Unfit` where there is none."""
-    from search import ray_tune
-
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(ray_tune.connected(address))
-        except ConnectionError as error:
-            raise Unfit(str(error)) from None
-        yield cluster
-
-
-def _workplace(study: Study, *, gpu: bool) -> Workplace:
+def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
     kept = study.space.search.checkpoints
     return Workplace(
         checkpoints=kept.uri or str(study.folder / "checkpoints"),
@@ -123,4 +107,6 @@ def _workplace(study: Study, *, gpu: bool) -> Workplace:
         threads=max(1, int(study.space.search.resources.cpu)),
         gpu=gpu,
         plugins=tuple(str(path) for path in catalogue.plugins()),
+        logs=str(study.folder / logs.FOLDER),
+        alone=alone,
     )

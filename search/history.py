@@ -13,9 +13,12 @@ from search.trial import Attempt, Replicate, Trial
 class History:
     """What the records so far say.
 
-    `asks` counts the proposals of every kind; `refused` those over a limit, `invalid` those
-    that cannot be built, `duplicates` those answered from a known trial. `ended` says why the study
-    is over, `tracking_uri` and `executor` are the last driver's.
+    `asks` counts the proposals of every kind, `carried` those taken over from another study;
+    `refused` those over a limit, `invalid` those that cannot be built, `duplicates` those answered
+    from a known trial. `ended` says why the study is over, `halted` why its driver gave up;
+    `tracking_uri`, `executor` and `versions` are the last driver's.
+    `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
+    driver began, in that order.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
     """
 
@@ -23,13 +26,18 @@ class History:
         self.study: Record = {}
         self.trials: dict[int, Trial] = {}
         self.asks = 0
+        self.carried = 0
         self.refused = 0
         self.invalid = 0
         self.tracking_uri: str | None = None
         self.executor: str | None = None
+        self.versions: dict[str, str] = {}
         self.duplicates = 0
         self.total = 0
         self.ended: str | None = None
+        self.halted: str | None = None
+        self.stopping: dict[int, str] = {}
+        self.lately: list[int] = []
         self.notes: list[str] = []
         self.updated = 0.0
         self.touched: set[int] = set()
@@ -38,6 +46,7 @@ class History:
 
     def apply(self, record: Record) -> None:
         """Fold one record in."""
+        self.carried += "carried" in record
         self.updated = record["time"]
         changed = record.get("trial", record.get("of"))
         if changed is not None:
@@ -47,9 +56,11 @@ class History:
                 self.study = record
                 self.total = record["trials"]
             case "driver":
-                self.ended = None
+                self.ended = self.halted = None
+                self.lately.clear()
                 self.tracking_uri = record.get("tracking_uri")
                 self.executor = record.get("executor")
+                self.versions = record.get("versions", {})
             case "extend":
                 self.total = record["trials"]
                 self.ended = None
@@ -72,10 +83,14 @@ class History:
                 self._end(record)
             case "trial":
                 self._trial(record)
+            case "stop":
+                self.stopping[record["trial"]] = record["reason"]
             case "note":
                 self.notes.append(record["text"])
             case "done":
                 self.ended = record["reason"]
+            case "halt":
+                self.halted = record["reason"]
 
     def _ask(self, record: Record) -> None:
         facts = ("values", "config", "label", "identity", "key", "costs", "kernels", "placement")
@@ -92,7 +107,7 @@ class History:
         attempt = Attempt(record["attempt"], started=record["time"], worker=record["worker"])
         known = replicate_of(trial, number)
         if known is None:
-            known = Replicate(number, seed=record["seed"], key=f"{trial.key}-r{number}")
+            known = Replicate(number, seed=record["seed"], key=trial.key_of(number))
         self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
         if trial.started is None:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
@@ -107,13 +122,34 @@ class History:
         replicate = self._replicate(trial, record)
         outcome, reason = record["outcome"], record["reason"]
         *before, attempt = replicate.attempts
-        attempt = replace(attempt, ended=record["time"], outcome=outcome, reason=reason)
+        attempt = replace(
+            attempt,
+            ended=record["time"],
+            outcome=outcome,
+            reason=reason,
+            detail=record.get("detail", ""),
+        )
         replicate = replace(replicate, attempts=(*before, attempt))
         if record["final"]:
             replicate = replace(replicate, outcome=outcome, reason=reason)
         self._put(trial, replicate)
+        if "accumulate" in record:
+            self._halve(record)
+
+    def _halve(self, record: Record) -> None:
+        """Smaller parts of a batch are another recipe: what was trained before does not count."""
+        trial = self.trials[record["trial"]]
+        training = {**trial.config["training"], "accumulate": record["accumulate"]}
+        trial = replace(trial, config={**trial.config, "training": training})
+        trial = replace(trial, accumulate=record["accumulate"])
+        replicates = tuple(
+            replace(known, curve=(), key=trial.key_of(known.number)) for known in trial.replicates
+        )
+        self.trials[trial.number] = replace(trial, replicates=replicates)
 
     def _trial(self, record: Record) -> None:
+        self.stopping.pop(record["trial"], None)
+        self.lately.append(record["trial"])
         self.trials[record["trial"]] = replace(
             self.trials[record["trial"]],
             outcome=record["outcome"],

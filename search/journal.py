@@ -8,64 +8,73 @@ other damage (a flipped digit, a missing or repeated line) is refused by name, n
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import socket
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import filelock
+from search import lease
+from search.errors import JournalError
+from spaces import durable
 
 Record = dict[str, Any]
 
 FILE = "journal.jsonl"
-LOCK = ".driver.lock"
+LATER = ("space.yaml", "checkpoints")
+"""What a study's folder holds only once its first record is on the disk."""
 GROUP = 0.25
 """Seconds within which records that keep coming are all on the disk for a moment."""
-PATIENCE = 0.5
-"""Seconds to wait for the lock: `busy` holds it for an instant."""
+_ENDED = re.compile(rb'"sum":"[0-9a-f]{12}"\}.', re.DOTALL)
 
 
-class JournalError(RuntimeError):
-    """A journal is damaged, missing or owned by another driver; the message says which."""
+class Reach(NamedTuple):
+    """How far a journal goes: records, and bytes."""
+
+    records: int
+    size: int
 
 
 class Journal:
     """The open journal of the one driver that may write it.
 
-    Opening takes the folder's lock (held until `close`), reads every record into `records`, cuts
-    off a torn tail. Raises `JournalError` for a damaged record or where another driver holds it.
+    Opening takes the study's lease (held until `close`), reads every record into `records`, cuts
+    off a torn tail. `force` takes the lease from a driver on another machine at once. Raises
+    `JournalError` for a damaged record or where another driver holds it.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        force: bool = False,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        durable.make_folder(folder)
         self.path = folder / FILE
         self._clock = clock
-        self._lock = filelock.FileLock(folder / LOCK, timeout=PATIENCE)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise JournalError(f"{folder}: {_owner(self.path)} is running this study") from None
+        self._lease = lease.acquire(folder, force=force, say=say)
         try:
             self.records, whole = _load(self.path)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            if os.fstat(self._file).st_size > whole:
-                os.ftruncate(self._file, whole)
-            _sync_folder(folder)
+            self._lease.outrank(self.records[-1].get("fence", 0) if self.records else 0)
+            self._file = _open(self.path, whole)
         except BaseException:
-            self._lock.release()
+            self._lease.release()
             raise
         self._seq = len(self.records)
         self._size = whole
-        self._durable = self._seq
+        self._durable = Reach(self._seq, self._size)
+        self._failed: OSError | None = None
         self._level = time.monotonic()
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._syncing: tuple[Future[None], int] | None = None
+        self._syncing: tuple[Future[None], Reach] | None = None
 
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it; it is acknowledged at the next `commit`.
@@ -73,16 +82,23 @@ class Journal:
         Raises `OSError` when it could not be written whole (the file is as before) and `ValueError`
         for a field that JSON has no word for (NaN, infinity).
         """
-        record: Record = {"seq": self._seq, "time": round(self._clock(), 3), "kind": kind, **fields}
+        if self._failed is not None:
+            raise self._failed
+        record: Record = {
+            "seq": self._seq,
+            "time": round(self._clock(), 3),
+            "fence": self._lease.fence,
+            "kind": kind,
+            **fields,
+        }
         line = encode(record)
         try:
-            written = os.write(self._file, line)
-        except OSError:
-            os.ftruncate(self._file, self._size)
+            durable.step("append.begun")
+            durable.write(self._file, line, "append.torn")
+            durable.step("append.written")
+        except OSError as error:
+            self._cut(self._size, error)
             raise
-        if written < len(line):  # a full disk may take a part of a line: take it back
-            os.ftruncate(self._file, self._size)
-            raise OSError(28, "No space left on device", str(self.path))
         self._size += len(line)
         self._seq += 1
         return record
@@ -91,67 +107,100 @@ class Journal:
         """Put all that was appended on the disk; True when it is there.
 
         With `now=False` a thread does it meanwhile and the answer tells of what was appended so
-        far; asked again and again it is True at least every `GROUP` seconds. Raises OSError.
+        far; asked again and again it is True at least every `GROUP` seconds.
+
+        Raises `OSError` when the disk did not take it. Then all that was not acknowledged is taken
+        back and the journal takes nothing more: after a failed fsync the next one may well succeed
+        without having written anything.
         """
+        if self._failed is not None:
+            raise self._failed
+        self._lease.check()
+        try:
+            return self._level_with(Reach(self._seq, self._size), now)
+        except OSError as error:
+            self._failed = error
+            self._cut(self._durable.size, error)
+            raise
+
+    def _level_with(self, written: Reach, now: bool) -> bool:
         if self._syncing is not None and (now or self._syncing[0].done()):
             done, reached = self._syncing
             self._syncing = None
             done.result()
             self._durable = reached
-        if self._durable < self._seq and (now or time.monotonic() - self._level > GROUP):
-            os.fsync(self._file)
-            self._durable = self._seq
-        elif self._durable < self._seq and self._syncing is None:
-            self._syncing = self._syncer.submit(os.fsync, self._file), self._seq
-        if self._durable < self._seq:
+        if self._durable < written and (now or time.monotonic() - self._level > GROUP):
+            self._sync()
+            self._durable = written
+        elif self._durable < written and self._syncing is None:
+            self._syncing = self._syncer.submit(self._sync), written
+        if self._durable < written:
             return False
         self._level = time.monotonic()
         return True
 
+    def _sync(self) -> None:
+        durable.step("commit.begun")
+        os.fsync(self._file)
+        durable.step("commit.synced")
+
+    def _cut(self, size: int, error: OSError) -> None:
+        """Take back what lies past `size`; where that fails too, nothing may follow it."""
+        self._lease.check()  # it may be another driver's by now
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:
+            self._failed = error
+
     def close(self) -> None:
         """Commit, and let go of the lock."""
-        if self._lock.is_locked:
+        if not self._lease.released:
             try:
                 self.commit()
             finally:
                 self._syncer.shutdown()
                 os.close(self._file)
-                self._lock.release()
+                self._failed = OSError(errno.EBADF, "this journal is closed", str(self.path))
+                self._lease.release()
 
 
 def read(folder: Path) -> list[Record]:
-    """All whole records of a study's journal, without taking its lock.
+    """All whole records of a study's journal, without taking its lease.
 
-    Raises `JournalError` when there is none or one is damaged.
+    Raises `JournalError` when there is none, one is damaged, or all of them were lost.
     """
     path = folder / FILE
     if not path.is_file():
         raise JournalError(f"{folder}: no study here (it has no {FILE})")
-    return _load(path, quiet=True)[0]
+    records, _ = _load(path, quiet=True)
+    left = [name for name in LATER if (folder / name).exists()]
+    if left and not records:
+        raise JournalError(
+            f"{path}: it holds no record, but a study was here ({', '.join(left)}).\n"
+            "  Nothing was changed. Restore it from a copy, or remove the folder to start anew."
+        )
+    return records
 
 
 def exists(folder: Path) -> bool:
-    """Whether a study was started here: whether its journal holds an acknowledged record."""
-    path = folder / FILE
-    return path.is_file() and bool(_load(path, quiet=True)[0])
+    """Whether a study was started here: whether its journal holds an acknowledged record.
+
+    Raises `JournalError` for a damaged journal, as `read` does.
+    """
+    return (folder / FILE).is_file() and bool(read(folder))
 
 
-def refuse_driven(folder: Path) -> None:
-    """Raise `JournalError`, naming the driver, where somebody drives the study just now."""
-    if busy(folder):
-        raise JournalError(f"{folder}: {_owner(folder / FILE)} is running this study")
+def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> None:
+    """Raise `JournalError`, naming the driver, where somebody drives the study just now.
+
+    As when the journal is opened, but before anything else is.
+    """
+    lease.refuse_driven(folder, force=force, say=say)
 
 
 def busy(folder: Path) -> bool:
-    """Whether a driver holds the study's lock just now."""
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with lock:
-            return False
-    except filelock.Timeout:
-        return True
+    """Whether somebody drives the study just now."""
+    return lease.driver(folder) is not None
 
 
 def encode(record: Record) -> bytes:
@@ -174,17 +223,44 @@ def _checksum(body: str) -> str:
     return hashlib.blake2b(body.encode(), digest_size=6).hexdigest()
 
 
+def _open(path: Path, whole: int) -> int:
+    """The file for appending, cut to its whole records; all of it is on the disk."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        durable.step("journal.created")
+        if os.fstat(file).st_size > whole:
+            os.ftruncate(file, whole)
+        os.fsync(file)  # what a killed driver left unsynced counts from now on
+        durable.sync_folder(path.parent)
+        durable.step("journal.durable")
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
 def _load(path: Path, *, quiet: bool = False) -> tuple[list[Record], int]:
-    """Whole records, and the bytes they fill."""
+    """Whole records, and the bytes they fill.
+
+    What a driver wrote after another had taken over counts for nothing: the number of its lease,
+    `fence`, is lower, or the next driver has counted on without it.
+    """
     if not path.exists():
         return [], 0
     records: list[Record] = []
-    whole = 0
+    whole = fence = 0
     for number, (line, complete) in enumerate(_lines(path.read_bytes()), start=1):
         try:
             if not complete:
+                complete = _ENDED.search(line) is not None  # more than a part of a record
                 raise ValueError("it has no end")
             record = decode(line)
+            previous, fence = fence, max(fence, record.get("fence", 0))
+            if record.get("fence", 0) < fence:
+                whole += len(line) + 1
+                continue
+            if previous < fence:
+                del records[record["seq"] :]
             if record["seq"] != len(records):
                 raise ValueError(f"its number is {record['seq']}, not {len(records)}")
         except (ValueError, KeyError) as error:
@@ -211,26 +287,3 @@ def _lines(data: bytes) -> Iterator[tuple[bytes, bool]]:
         yield line, True
     if tail:
         yield tail, False
-
-
-def _owner(path: Path) -> str:
-    """Who wrote the newest `driver` record."""
-    try:
-        drivers = [record for record in _load(path, quiet=True)[0] if record["kind"] == "driver"]
-    except JournalError:
-        drivers = []
-    if not drivers:
-        return "another driver"
-    newest = drivers[-1]
-    here = " (this machine)" if newest["host"] == socket.gethostname() else ""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(newest["time"]))
-    return f"another driver (pid {newest['pid']} on {newest['host']}{here}, since {since})"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable, so that the file itself survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,31 +6,24 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import spaces
-from search import executors, journal, preflight, store
-from search.errors import StudyExists, Unfit
+from search import executors, journal, options, preflight
+from search.driving import drive, named_store, tracking_of, without_password
+from search.errors import JournalError, StudyExists, Unfit
 from search.executors import Executor, Say, Watch, Wish
-from search.study import Study, pruner_spec
+from search.redaction import redacted
+from search.study import Study
 from spaces import Space, SpaceError, catalogue
+from spaces.durable import sweep, write_whole
 from spaces.errors import Problem
-
-if TYPE_CHECKING:
-    from search.tracking import Tracking
 
 __all__ = ["StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
 SPACE = "space.yaml"
-PROGRESS = 10.0
-"""Seconds between two looks of MLflow at a trial that is still running."""
 
 
 def run(
@@ -43,6 +36,8 @@ def run(
     max_concurrent: int | None = None,
     plugins: Sequence[str | Path] = (),
     resume: bool = False,
+    fork: bool = False,
+    force: bool = False,
     tracking_uri: str | None = None,
     watch: Watch = lambda study: None,
     say: Say = lambda text: None,
@@ -57,7 +52,9 @@ def run(
         address: a Ray cluster; else `$RAY_ADDRESS`, else one is started here.
         max_concurrent: at most so many trials at a time; else what the cluster holds.
         plugins: files with variants of one's own; their source is part of the run key.
-        resume: go on where this study was started before; more trials than then extend it.
+        resume: go on where this study was started before, as the function `resume` does.
+        fork: where it was started before, begin a new study with its results.
+        force: take over from a driver on another machine without waiting for its lease to run out.
         tracking_uri: the MLflow store; else the space's, else `$MLFLOW_TRACKING_URI`, else SQLite.
         watch: called after every commit: what it sees is on the disk.
         say: given one line for each thing a person should know before the first trial.
@@ -67,6 +64,7 @@ def run(
         StudyExists: `out/<name>` holds a study and `resume` was not asked for, or another study.
         Unfit: data is missing, or the cluster holds no trial. Nothing was created.
         JournalError: another driver owns the study, or its journal is damaged.
+        Stopped: somebody asked for it (`eca-search stop`); `resume` goes on.
     """
     for plugin in plugins:
         catalogue.plug(plugin)
@@ -75,25 +73,45 @@ def run(
         raise SpaceError([Problem(None, "overrides", said)])
     space = source if isinstance(source, Space) else spaces.load(source, overrides=overrides)
     preflight.check(space)
-    _store(space, tracking_uri)
+    named_store(space, tracking_uri)
+    space, tracking_uri = without_password(space, tracking_uri, say)
     folder = Path(out).absolute() / space.name
-    journal.refuse_driven(folder)
+    journal.refuse_driven(folder, force=force, say=say)
     wish = Wish(executor, address, max_concurrent)
-    if journal.exists(folder):
-        if not resume:
-            raise StudyExists(
-                f"{folder}: a study was started here\n"
-                f"  go on with it:   eca-search resume {folder}\n"
-                "  or start another: give it another `name`, or another --out"
-            )
-        trials = _agreed(load(folder), space, "the space you gave")
-        return _resume(folder, trials, wish, tracking_uri, watch, say)
+    known = load(folder) if journal.exists(folder) else None
+    if known is not None and not (resume or fork):
+        raise StudyExists(
+            f"{folder}: a study was started here\n"
+            f"  go on with it:   eca-search resume {folder}\n"
+            "  or start another: give it another `name`, or another --out"
+        )
+    if known is not None and not fork:
+        _agreed(known, space, "the space you gave")
+        return _resume(known, space, None, wish, force, tracking_uri, watch, say)
+    if known is not None:
+        space = _renamed(space, folder.parent)
+        folder = folder.with_name(space.name)
+    return _start(folder, space, known, wish, tracking_uri, watch, say)
+
+
+def _start(
+    folder: Path,
+    space: Space,
+    known: Study | None,
+    wish: Wish,
+    tracking_uri: str | None,
+    watch: Watch,
+    say: Say,
+) -> Study:
+    """A new study, beginning with the results of a known one where there is one."""
+    from search import edits
     from search.examine import examiner
     from search.survey import reference
 
     examine = examiner(space)
     at = reference(space)
     first = preflight.first_point(space, examine)
+    preflight.whole(space, examine, say)
     with executors.held(space, wish, say) as executor_:
         _fits_device(space, first, executor_)
         study = Study.create(
@@ -104,15 +122,29 @@ def run(
             chance=_chance(space, first),
             versions=preflight.versions(),
             plugins=[str(path) for path in catalogue.plugins()],
+            forked=None if known is None else known.uuid,
         )
-        _write(folder / SPACE, _preamble(space) + space.to_yaml())
-        return _drive(study, executor_, tracking_uri, watch, say)
+        try:
+            if known is not None:
+                found = list(edits.carried(known, space, examine))
+                for trial, values in found:
+                    study.carry(trial, values)
+                finished = known.outcomes()["finished"]
+                say(f"{folder}: {len(found)} of {finished} results of {known.name} carried over")
+            _write(folder, space)
+        except BaseException:
+            study.close()
+            raise
+        return drive(study, executor_, tracking_uri, watch, say)
 
 
 def resume(
     folder: str | Path,
     *,
+    overrides: Sequence[str] = (),
     trials: int | None = None,
+    fork: bool = False,
+    force: bool = False,
     executor: str | None = None,
     address: str | None = None,
     max_concurrent: int | None = None,
@@ -122,7 +154,9 @@ def resume(
 ) -> Study:
     """Go on with a study from its journal; `trials` is its new total. Raises as `run` does.
 
-    A `space.yaml` that was edited is refused, but for a larger `search.trials`.
+    Its `space.yaml` may have been edited, and `overrides` edit it too, in what no result depends on
+    (`edits.FREE`). Other edits are refused, or with `fork` begin a new study beside it, with
+    those of its results that are points of the edited space.
     """
     folder = Path(folder).absolute()
     study = load(folder)
@@ -130,11 +164,16 @@ def resume(
         have = len(study.trials)
         said = f"{have} trials exist already (got {trials}; allowed: {have} or more)"
         raise SpaceError([Problem(None, "trials", said)])
-    if trials is None and (folder / SPACE).is_file():
-        edited = spaces.load(folder / SPACE)
-        trials = _agreed(study, edited, f"{folder / SPACE}")
+    text = None if (folder / SPACE).is_file() else study.space.to_yaml()
+    space = spaces.load(folder / SPACE, overrides=overrides, text=text)
+    preflight.check(space)
+    space, tracking_uri = without_password(space, tracking_uri, say)
     wish = Wish(executor, address, max_concurrent)
-    return _resume(folder, trials, wish, tracking_uri, watch, say)
+    if fork:
+        forked = _renamed(space, folder.parent)
+        return _start(folder.with_name(forked.name), forked, study, wish, tracking_uri, watch, say)
+    _agreed(study, space, f"{folder / SPACE}{' with your overrides' * bool(overrides)}")
+    return _resume(study, space, trials, wish, force, tracking_uri, watch, say)
 
 
 def load(folder: str | Path) -> Study:
@@ -142,10 +181,11 @@ def load(folder: str | Path) -> Study:
     folder = Path(folder).absolute()
     records = journal.read(folder)
     if not records:
-        raise journal.JournalError(f"{folder}: the journal holds no record yet")
+        raise JournalError(f"{folder}: the journal holds no record yet")
     for plugin in records[0]["plugins"]:
         catalogue.plug(plugin)
-    space = spaces.load(folder / SPACE, text=records[0]["space"])
+    newest = next(record for record in reversed(records) if "space" in record)
+    space = spaces.load(folder / SPACE, text=newest["space"])
     return Study(folder, space, records)
 
 
@@ -159,125 +199,70 @@ def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = prin
     if journal.busy(study.folder):
         say(f"{study.name} is being driven just now: its driver writes MLflow")
         return
-    _tracking(study, tracking_uri or study.tracking_uri, say).project(study)
+    tracking_of(study, tracking_uri or study.tracking_uri, say).project(study)
 
 
 def _resume(
-    folder: Path,
+    ended: Study,
+    space: Space,
     trials: int | None,
     wish: Wish,
+    force: bool,
     tracking_uri: str | None,
     watch: Watch,
     say: Say,
 ) -> Study:
-    ended = load(folder)
-    journal.refuse_driven(folder)
-    if ended.history.ended and trials in (None, ended.history.total):
+    folder, total = ended.folder, ended.history.total
+    wanted = trials or max(total, space.search.trials or 1)
+    journal.refuse_driven(folder, force=force, say=say)
+    if ended.history.ended and wanted == total:
         say(f"{ended.name} is finished ({ended.history.ended}); --trials N goes on to N in all")
         watch(ended)
         return ended
+    from search import edits
     from search.examine import examiner
 
-    space = ended.space
     wish = replace(wish, executor=wish.executor or ended.history.executor)
     examine = examiner(space)
     first = preflight.first_point(space, examine)  # its data may have gone since
+    for library, (then, now) in preflight.upgraded(ended.history.versions).items():
+        say(f"warning: {library} was {then} and is {now} now: later results may differ by that")
     with executors.held(space, wish, say) as executor:
         _fits_device(space, first, executor)
-        study = Study.drive(folder, space, examine)
+        study = Study.drive(folder, space, examine, force=force, say=say)
         try:
-            if trials is not None:
-                study.extend(trials)
+            study.edited(edits.changes(ended.space, space))
+            study.extend(wanted)
+            _write(folder, space)
+            sweep(folder)
         except BaseException:
             study.close()
             raise
-        return _drive(study, executor, tracking_uri or ended.tracking_uri, watch, say)
+        return drive(study, executor, tracking_uri or ended.tracking_uri, watch, say)
 
 
-def _agreed(study: Study, space: Space, called: str) -> int | None:
-    """The study's new total where a space asks for more; raises StudyExists for another study."""
-    differing = preflight.differences(study.space, space)
-    if differing:
+def _agreed(study: Study, space: Space, called: str) -> None:
+    """Raise StudyExists, with a diff, for a space that the study cannot go on with."""
+    from search import edits
+
+    refused = {
+        key: change
+        for key, change in edits.changes(study.space, space).items()
+        if not edits.free(key)
+    }
+    if refused:
         raise StudyExists(
             f"{study.folder}: this study was started otherwise than {called}\n"
-            f"  they differ in {', '.join(differing[:4])}{', ...' * (len(differing) > 4)}\n"
-            "  give the new one another `name` or another --out, or take the change back"
+            f"{edits.told(refused)}\n"
+            "  take that back, or with --fork begin a new study that keeps the results that fit"
         )
-    asked = space.search.trials or 1
-    return asked if asked > study.history.total else None
 
 
-def _drive(
-    study: Study, executor: Executor, tracking_uri: str | None, watch: Watch, say: Say
-) -> Study:
-    """Hand the study to an executor; whatever happens, close it and bring MLflow level."""
-    from search import pruning
-
-    warning = pruning.warning(pruner_spec(study.space), study.objectives)
-    if warning:
-        say(f"warning: {warning}")
-    try:
-        tracking = _tracking(study, tracking_uri, say)
-        study.begin(
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            executor=executor.name,
-            versions=preflight.versions(),
-            tracking_uri=_told(tracking.uri, study),
-        )
-        with tracking:
-            try:
-                executor.drive(study, _followed(tracking, watch))
-            finally:
-                study.close()  # before MLflow is told how it ended
-    finally:
-        study.close()
-    watch(study)
-    return study
-
-
-def _followed(tracking: Tracking, watch: Watch) -> Watch:
-    """`watch`, and MLflow told of each trial when it ends and now and then while it runs."""
-    looked: dict[int, float] = {}
-
-    def follow(study: Study) -> None:
-        now = time.monotonic()
-        for trial in study.touched():
-            due = now - looked.setdefault(trial.number, now) > PROGRESS
-            if trial.outcome is not None or due:
-                looked[trial.number] = now
-                tracking.submit(trial)
-        watch(study)
-
-    return follow
-
-
-def _tracking(study: Study, uri: str | None, say: Say) -> Tracking:
-    """The study's place in MLflow: asked, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite."""
-    from search.tracking import Tracking
-
-    where = _store(study.space, uri) or store.default_uri(study.folder.parent)
-    experiment = study.space.search.tracking.experiment or study.name
-    return Tracking(where, experiment, study, say=say)
-
-
-def _told(uri: str, study: Study) -> str | None:
-    """The store as the journal names it: not the one beside the study, which moves with it."""
-    return None if uri == store.default_uri(study.folder.parent) else store.public(uri)
-
-
-def _store(space: Space, uri: str | None) -> str | None:
-    """The MLflow store that somebody has named; raises SpaceError for one that cannot be."""
-    for key, where in (
-        ("tracking_uri", uri),
-        ("search.tracking.uri", space.search.tracking.uri),
-        ("$MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")),
-    ):
-        if where:
-            if said := store.refusal(where):
-                raise SpaceError([Problem(None, key, said)])
-            return where
-    return None
+def _renamed(space: Space, out: Path) -> Space:
+    """The space under a name that no study in `out` has: its own, or that with -2, -3 ... after."""
+    names = itertools.chain([space.name], (f"{space.name}-{n}" for n in itertools.count(2)))
+    name = next(name for name in names if not journal.exists(out / name))
+    return spaces.load(space.source, text=space.to_yaml(), overrides=[f"name={name}"])
 
 
 def _fits_device(space: Space, values: dict[str, object], executor: Executor) -> None:
@@ -288,14 +273,21 @@ def _fits_device(space: Space, values: dict[str, object], executor: Executor) ->
         try:
             trainers.check_device(space.at(values), "cpu")
         except ValueError as error:
-            key, _, message = str(error).partition(": ")
-            raise preflight.refusal(space, key, message) from None
+            raise SpaceError(options.located(space, error, values)) from None
 
 
 def _chance(space: Space, values: dict[str, object]) -> float:
     import trainers
 
     return float(trainers.chance(space.at(values)))
+
+
+def _write(folder: Path, space: Space) -> None:
+    """Put `space.yaml` in place; one that says the same already is left as it is."""
+    path = folder / SPACE
+    if not path.is_file() or spaces.load(path) != space:
+        text = redacted(_preamble(space)) + space.to_yaml()
+        write_whole(path, text.encode(), kind="space", mode=0o600)
 
 
 def _preamble(space: Space) -> str:
@@ -306,14 +298,3 @@ def _preamble(space: Space) -> str:
         lambda line: line.startswith("#"), space.source.read_text().splitlines()
     )
     return "".join(f"{line}\n" for line in lines if "yaml-language-server" not in line)
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a text in place whole; the journal has it as well, so that losing it loses nothing."""
-    draft = path.with_suffix(".draft")
-    try:
-        draft.write_text(text)
-        draft.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()

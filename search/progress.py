@@ -85,7 +85,8 @@ class _Events:
                 again = attempt.outcome not in ("finished", "interrupted")
                 if again and (attempt.ended or 0) >= self._began - 1e-3:
                     reason = text.clean(attempt.reason)
-                    yield trial, f"{trial.name} {self._word(attempt.outcome)}, goes again: {reason}"
+                    ended = f"{text.clean(trial.name)} {self._word(attempt.outcome)}"
+                    yield trial, f"{ended}, goes again: {reason}"
 
     def _end(self, study: Study, trial: Trial) -> str:
         assert trial.outcome is not None

@@ -12,11 +12,13 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from search import pareto, tables
+from search import failure, pareto, tables
+from search.redaction import redacted
 from search.trial import FAILED, Replicate, Trial
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ class DatasetInput:
 class Run:
     """One MLflow run as it should be; times in unix milliseconds, `status` in MLflow's words.
 
-    `once` are tags written when the run is made and never compared; `files` are constant. `depends`
-    stands for what else is written beside the run (tables, plots): the digest changes with it.
+    `once` are tags written when the run is made and never compared. `files` are rendered when they
+    are written, which is as often as their names or what they are made of (`depends`) change.
     """
 
     name: str
@@ -65,7 +67,7 @@ class Run:
     tags: dict[str, str]
     params: dict[str, str] = field(default_factory=dict)
     points: tuple[Point, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Callable[[], str | bytes]] = field(default_factory=dict)
     dataset: DatasetInput | None = None
     once: dict[str, str] = field(default_factory=dict)
     depends: str = ""
@@ -75,7 +77,12 @@ class Run:
         """A short hash of all of the above but `once`."""
         points = [(point.key, point.value, point.time, point.step) for point in self.points]
         facts = [self.name, self.status, self.started, self.ended, self.tags, self.params, points]
-        return sha(json.dumps([*facts, self.files, repr(self.dataset), self.depends]))
+        return sha(json.dumps([*facts, self.filed, repr(self.dataset)]))
+
+    @property
+    def filed(self) -> str:
+        """A short hash of what the files are made of."""
+        return sha(json.dumps([list(self.files), self.depends]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +134,15 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
     }
     if trial.aliases:
         tags["eca.aliases"] = str(len(trial.aliases))
+    if trial.accumulate > 1:  # after `oom: halve_batch`: not the recipe that was proposed
+        tags["eca.accumulate"] = str(trial.accumulate)
+    if trial.accumulate > 1:
+        tags["eca.accumulate"] = str(trial.accumulate)
     if trial.reason:
-        tags["eca.reason"] = trial.reason
+        tags["eca.reason"] = redacted(trial.reason)
+    files: dict[str, Callable[[], str | bytes]] = {"config.yaml": partial(config_text, trial)}
+    if trial.failed:
+        files["failure.txt"] = partial(failure.told, study.folder, trial)
     points = [*_costs(trial, started), *_curves(trial, study.judged)]
     if ended is not None and trial.outcome == "finished":
         points += _finals(trial, ended)
@@ -142,17 +156,25 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
             key(name): cut(_plain(value), PARAM_LENGTH) for name, value in trial.values.items()
         },
         points=tuple(points),
-        files={"config.yaml": config_text(trial)},
+        files=files,
         dataset=dataset_input(trial),
         once={**_source(), "eca.version": versions(study).get("eca-search", "")},
+        depends=json.dumps(trial.config, sort_keys=True),
     )
 
 
-def study_run(snapshot: Snapshot, *, links: Mapping[int, str], page: str, depends: str = "") -> Run:
+def study_run(
+    snapshot: Snapshot,
+    *,
+    links: Mapping[int, str],
+    page: str,
+    files: Mapping[str, Callable[[], str | bytes]] | None = None,
+    depends: str = "",
+) -> Run:
     """The parent run: hypervolume over finished trials, counts at the end, the study in words.
 
-    `links` lead from trial numbers to their runs, `page` to all of them; `depends` is the digest of
-    those runs.
+    `links` lead from trial numbers to their runs, `page` to all of them; `files` are written beside
+    it, and again when `depends`, which stands for what they show, has changed.
     """
     study, trials = snapshot.study, snapshot.trials
     last = max([study.started, *(_stopped(trial) for trial in trials)])
@@ -177,7 +199,7 @@ def study_run(snapshot: Snapshot, *, links: Mapping[int, str], page: str, depend
             "mlflow.note.content": cut(description(snapshot, links, page), TAG_LENGTH),
         },
         points=tuple(points),
-        files={"space.yaml": space_text(study)},
+        files={"space.yaml": partial(space_text, study), **(files or {})},
         once={
             **_source(),
             **{f"eca.env.{name}": version for name, version in versions(study).items()},

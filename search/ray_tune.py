@@ -10,6 +10,8 @@ and Ray retries nothing by itself. What its hooks do (ray 2.60, read in its sour
 * A worker's death reaches the searcher first and then the callback, which knows the error.
 * The callback's step hooks run at least every 0.1 s: there hung attempts are killed, and there the
   journal is committed.
+* `ray.kill` reaches a worker that spins in C at once and one stopped with SIGSTOP within 5 s: the
+  node sends SIGKILL to who does not answer.
 
 The only module that imports ray.
 """
@@ -20,14 +22,13 @@ import json
 import logging
 import os
 import re
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import cloudpickle, tune
@@ -35,43 +36,23 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.cluster import LOOPBACK, Cluster, HeadGone, Pulse, environment, knock, own
 from search.errors import Unfit
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
 
 if TYPE_CHECKING:  # a worker needs no study
+    from search.desk import Desk, Watch
     from search.study import Study
 
-Watch = Callable[["Study"], None]
+Answer = TypeVar("Answer")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent at verbose=0
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # Ray's CSV, JSON and TBX cost 2 ms a report
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Ray's own handler would exit 0
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # no snapshots: resume reads the journal
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_RESULT_BUFFER_LENGTH": "1",
-    "TUNE_WARN_THRESHOLD_S": "10",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What Ray offers: where it is, how many nodes, and what they hold together."""
-
-    address: str
-    nodes: int
-    cpus: float
-    gpus: float
+SPOILT = ("oom", "host_oom", "crashed")
+"""Endings after which a process is not used again: its memory, or its GPU's, may be spoilt."""
 
 
 class AttemptFailed(Exception):
-    """Ends the worker's process: what is in its memory, or on its GPU, may be spoilt."""
+    """Ends the worker's process, which may be spoilt; its text is the ending."""
 
 
 class Attempt(tune.Trainable):  # type: ignore[misc]
@@ -99,7 +80,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def _over(self, ending: Ending) -> dict[str, Any]:
         """The ending as a result; one that may have spoilt the process ends it as well."""
-        if ending.outcome in ("oom", "host_oom") or (self._gpu and ending.outcome == "crashed"):
+        if ending.outcome in SPOILT:
             raise AttemptFailed(json.dumps(asdict(ending)))
         return {"done": True, "ending": asdict(ending)}
 
@@ -114,117 +95,82 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         if isinstance(self._messages, Generator):
             self._messages.close()
 
-    def worker(self) -> str:
-        """`host:pid` of this process."""
-        return here()
+    def worker(self) -> tuple[str, str]:
+        """`host:pid` of this process, and its node."""
+        return here(), ray.get_runtime_context().get_node_id()
 
     def _take(self, config: dict[str, Any]) -> None:
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
-        self._gpu = workplace.gpu
         self._messages = self.attempt(assignment, workplace)
 
 
-class _Desk:
-    """The study and which Ray trial carries which attempt."""
+class _Workers:
+    """Ray's actors: which attempt each carries, who it is. None of them is waited for."""
 
-    def __init__(
-        self, study: Study, workplace: Workplace, slots: Callable[[], int], watch: Watch
-    ) -> None:
-        self.study = study
-        self.watch = watch
-        self.workplace = json.dumps(asdict(workplace))
-        self.slots = slots
-        self.assigned: dict[str, Assignment] = {}
-        self.begun: dict[str, float] = {}
-        self.progress: dict[str, float] = {}
-        self.killed: dict[str, Ending] = {}
-        self.workers: dict[Any, str] = {}
-        self.error: BaseException | None = None
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._actors: dict[str, Any] = {}  # by the id of Ray's trial
+        self._known: dict[Any, tuple[str, str]] = {}  # by actor: `host:pid`, node
+        self._asked: dict[str, Any] = {}  # trials whose actors were asked who they are
+        self._waiting: list[Any] = []  # Ray's trials that no actor has taken up
+        self._seen = 0
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep what goes wrong in a hook: Ray would wrap it, or blame the trial."""
-        try:
-            yield
-        except BaseException as error:
-            self.error = self.error or error
-            raise
+    def begin(self, trial: Any) -> None:
+        """An actor has come up, or was reset, for a trial."""
+        actor = self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+        if actor._actor_id in self._known:
+            self._desk.start(trial.trial_id, *self._known[actor._actor_id])
+        else:
+            self._desk.ask(trial.trial_id)
+            self._asked[trial.trial_id] = actor.worker.remote()
+
+    def greet(self, trial_id: str | None = None) -> None:
+        """Begin the attempts whose actors have said who they are; `trial_id`'s has, for sure."""
+        for asked in [trial_id] if trial_id else list(self._asked):
+            if asked in self._asked and self._answered(asked, sure=bool(trial_id)):
+                actor = self._actors[asked]._actor_id
+                try:
+                    self._known[actor] = ray.get(self._asked.pop(asked))
+                except ray.exceptions.RayActorError:
+                    continue  # Ray will tell of its end
+                self._desk.start(asked, *self._known[actor])
+
+    def _answered(self, trial_id: str, *, sure: bool) -> bool:
+        return bool(ray.wait([self._asked[trial_id]], timeout=5 if sure else 0)[0])
+
+    def look_at_resets(self, trials: list[Any]) -> None:
+        """Tell the desk which attempts were put to actors that did something else before."""
+        self._waiting += trials[self._seen :]
+        self._seen = len(trials)
+        if self._waiting:
+            self._waiting = [trial for trial in self._waiting if trial.status == trial.PENDING]
+        for trial in self._waiting:
+            if trial.temporary_state.ray_actor is not None:
+                self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+                self._desk.ask(trial.trial_id)
+
+    def let_go(self, trial_id: str) -> None:
+        """The attempt is over; its actor may do something else."""
+        self._actors.pop(trial_id, None)
+        self._asked.pop(trial_id, None)
+
+    def kill(self, trial_id: str) -> None:
+        """End the actor of an attempt; Ray tells of its death."""
+        if trial_id in self._actors:
+            ray.kill(self._actors[trial_id])
+
+
+class _Searcher(Searcher):  # type: ignore[misc]
+    def __init__(self, desk: Desk, workers: _Workers) -> None:
+        super().__init__()
+        self._desk = desk
+        self._workers = workers
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles what it is given, for a `Tuner.restore` that is never called."""
         return {}
-
-    def take(self, trial_id: str) -> dict[str, str] | str | None:
-        """The next assignment as a Ray config; None: ask later; FINISHED: there is no more."""
-        if self.error is not None:
-            return str(Searcher.FINISHED)
-        slots = self.slots()
-        if len(self.assigned) < slots:
-            assignment = self.study.next()
-            if assignment is not None:
-                self.assigned[trial_id] = assignment
-                return {"assignment": json.dumps(asdict(assignment)), "workplace": self.workplace}
-        if self.assigned:
-            return None
-        if not self.study.done:
-            raise Unfit(f"the cluster has no room for a trial any more ({slots} slots)")
-        return str(Searcher.FINISHED)
-
-    def start(self, trial_id: str, actor: Any) -> None:
-        """The attempt's actor is up."""
-        key = actor._actor_id
-        if key not in self.workers:
-            try:
-                self.workers[key] = ray.get(actor.worker.remote(), timeout=10)
-            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-                self.workers[key] = "unknown"  # it died or hangs; what follows will tell
-        self.study.start(self.assigned[trial_id], self.workers[key])
-        self.begun[trial_id] = self.progress[trial_id] = time.monotonic()
-
-    def report(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """One epoch came in; True: stop the attempt."""
-        assignment = self.assigned[trial_id]
-        self.progress[trial_id] = time.monotonic()
-        metrics = _nested(result, "metrics")
-        return self.study.report(assignment.trial, assignment.replicate, metrics) is not None
-
-    def complete(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The attempt is over by its own word, or because `report` said stop."""
-        if _nested(result, "metrics") and result.get("ending/outcome"):
-            self.report(trial_id, result)
-        ending = _nested(result, "ending")
-        self.end(trial_id, Ending(**ending) if ending else None)
-
-    def end(self, trial_id: str, ending: Ending | None) -> None:
-        """Close the book on a Ray trial; `ending` is None when the study has ended it itself."""
-        assignment = self.assigned.pop(trial_id, None)
-        if assignment is not None and trial_id not in self.begun:
-            self.study.start(assignment, "")  # its actor never came up: that was an attempt too
-        self.begun.pop(trial_id, None)
-        self.progress.pop(trial_id, None)
-        self.killed.pop(trial_id, None)
-        if assignment is not None and ending is not None:
-            self.study.end(assignment.trial, assignment.replicate, ending)
-
-    def overdue(self) -> Iterator[tuple[str, Ending]]:
-        """Attempts over one of their times (seconds), with the words for it."""
-        limits, now = self.study.space.search.timeouts, time.monotonic()
-        for trial_id in self.begun.keys() - self.killed.keys():
-            if limits.trial is not None and now - self.begun[trial_id] > limits.trial:
-                yield trial_id, Ending("timeout", f"over {limits.trial:g} s in all")
-            elif (
-                limits.no_progress is not None
-                and now - self.progress[trial_id] > limits.no_progress
-            ):
-                yield trial_id, Ending("timeout", f"no epoch for {limits.no_progress:g} s")
-
-
-class _Searcher(Searcher):  # type: ignore[misc]
-    def __init__(self, desk: _Desk) -> None:
-        super().__init__()
-        self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         with self._desk.kept():
@@ -234,8 +180,11 @@ class _Searcher(Searcher):  # type: ignore[misc]
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         if not error:  # an error is told by the callback, which knows what it was
+            ending = _nested(result or {}, "ending")
+            metrics = _nested(result or {}, "metrics")
             with self._desk.kept():
-                self._desk.complete(trial_id, result or {})
+                self._workers.greet(trial_id)
+                self._desk.complete(trial_id, metrics, Ending(**ending) if ending else None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing of Ray's is restored."""
@@ -245,42 +194,67 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk, workers: _Workers) -> None:
         super().__init__()
         self._desk = desk
+        self._workers = workers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         with self._desk.kept():
-            stop = self._desk.report(trial.trial_id, result)
+            self._workers.greet(trial.trial_id)
+            stop = self._desk.report(trial.trial_id, _nested(result, "metrics"))
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
 class _Watch(Callback):  # type: ignore[misc]
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, desk: Desk, workers: _Workers, pulse: Pulse) -> None:
         self._desk = desk
+        self._workers = workers
+        self._pulse = pulse
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         with self._desk.kept():
-            self._desk.start(trial.trial_id, trial.temporary_state.ray_actor)
+            self._workers.begin(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._workers.let_go(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        ending = self._desk.killed.get(trial.trial_id) or _ending(_error(trial))
+        error = _error(trial)
+        died = isinstance(error, ray.exceptions.RayActorError)
         with self._desk.kept():
-            self._desk.end(trial.trial_id, ending)
+            self._workers.kill(trial.trial_id)  # out of reach, it may yet write where the next will
+            self._workers.let_go(trial.trial_id)
+            self._desk.died(
+                trial.trial_id,
+                _ending(error),
+                lost=isinstance(error, ray.exceptions.ActorUnavailableError),
+                said=_whole(error) if died else "",
+            )
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._desk.error is not None:
             raise self._desk.error
-        overdue = dict(self._desk.overdue())
-        for trial in trials if overdue else ():
-            if trial.trial_id in overdue and trial.temporary_state.ray_actor is not None:
-                self._desk.killed[trial.trial_id] = overdue[trial.trial_id]
-                ray.kill(trial.temporary_state.ray_actor)
+        with self._desk.kept():
+            self._pulse.check()
+            self._workers.greet()
+            self._workers.look_at_resets(trials)
+            self._desk.decide()
+            for trial_id in self._desk.condemned():
+                self._workers.kill(trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with self._desk.kept():
+            self._pulse.check()
             if self._desk.study.commit(now=False):
                 self._desk.watch(self._desk.study)
+                self._desk.refuse_to_wait()
 
 
 def drive(
@@ -298,14 +272,24 @@ def drive(
     `cpu` and `gpu` are what one trial is given, `slots` says how many may run now.
     `watch` is called in the loop, after commits. Exceptions of the driver (Ctrl-C among them) pass
     through; attempts then die with their actors and are taken up again at `resume`.
+
+    Raises `ConnectionError` when the cluster's head answers no more, `Unfit` when the cluster has
+    become too small for one trial.
     """
-    desk = _Desk(study, workplace, slots, watch)
-    with tempfile.TemporaryDirectory(prefix="eca-search-") as scratch, environment(slots()):
+    from search.desk import Desk
+
+    desk = Desk(study, workplace, slots, _remember(_nodes, seconds=1), watch)
+    farewell = f"paused; go on with: eca-search resume {study.folder}"
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="eca-search-"))
+        stack.enter_context(environment({"TUNE_MAX_PENDING_TRIALS_PG": str(slots())}))
+        workers = _Workers(desk)
+        pulse = Pulse(ray.get_runtime_context().gcs_address, farewell)
         tuner = Tuner(
             tune.with_resources(trainable, {"cpu": cpu, "gpu": gpu}),
             tune_config=TuneConfig(
-                search_alg=_Searcher(desk),
-                scheduler=_Scheduler(desk),
+                search_alg=_Searcher(desk, workers),
+                scheduler=_Scheduler(desk, workers),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"attempt_{trial.trial_id}",
@@ -315,14 +299,17 @@ def drive(
                 name=study.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Watch(desk)],
+                callbacks=[_Watch(desk, workers, pulse)],
                 failure_config=FailureConfig(max_failures=0),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 log_to_file=False,
             ),
         )
+        stack.enter_context(pulse)
         try:
             tuner.fit()
+        except HeadGone as error:
+            raise ConnectionError(str(error)) from None
         except Exception:
             if desk.error is None:
                 raise
@@ -336,10 +323,14 @@ def slots(cpu: float, gpu: float, at_most: int | None) -> Callable[[], int]:
     """How many trials of that size the cluster holds; asked anew as it grows or shrinks."""
 
     def fit() -> int:
-        have = ray.cluster_resources()
         wanted = {"CPU": cpu, "GPU": gpu}
-        fits = [int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each]
-        return min([*fits, at_most or 10**9])
+        places = 0
+        for node in ray.nodes():
+            have = node["Resources"] if node["Alive"] else {}
+            places += min(
+                int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each
+            )
+        return min(places, at_most or places)
 
     return _remember(fit, seconds=5)
 
@@ -348,22 +339,15 @@ def slots(cpu: float, gpu: float, at_most: int | None) -> Callable[[], int]:
 def connected(address: str | None = None, *, cpus: int | None = None) -> Iterator[Cluster]:
     """A connection to a Ray cluster: `address`, else `$RAY_ADDRESS`, else one started here.
 
-    One started here has `cpus` CPUs, or as many as the machine. An existing connection of this
-    process is used as it is and left open.
+    One started here has `cpus` CPUs, or as many as the machine; it listens on this machine's
+    loopback alone and asks for a token. An existing connection of this process is used as it is and
+    left open. Raises `Unfit` where nobody listens, or who listens refuses us.
     """
     ours = not ray.is_initialized()
-    with environment():
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    with environment(own() if ours and where == "local" else {}):
         if ours:
-            where = address or os.environ.get("RAY_ADDRESS") or "local"
-            _knock(where)
-            ray.init(
-                address=where,
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
+            _init(where, cpus)
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # endings are told by us
         try:
@@ -376,36 +360,40 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
                 ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise ConnectionError where nobody listens: Ray would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():
-        return  # "local", "auto": nothing to knock at
+def _init(where: str, cpus: int | None) -> None:
+    knock(_as_ray_reads(where))
+    constants = ray._private.ray_constants
+    several = constants.ENABLE_RAY_CLUSTER  # on Linux Ray takes no loopback address unless told
+    constants.ENABLE_RAY_CLUSTER = several and where != "local"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        said = f"no Ray cluster at {address} ({error.strerror or error})"
-        raise ConnectionError(
-            f"{said}\n  start one with `ray start --head`, or leave --address out"
+        ray.init(
+            address=where,
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            **({"_node_ip_address": LOOPBACK} if where == "local" else {}),
+        )
+    except (ray.exceptions.AuthenticationError, ConnectionError):
+        raise Unfit(
+            f"the Ray cluster at {where} refuses us: it asks for another token, or is no Ray\n"
+            "  set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to what it has"
         ) from None
-
-
-@contextmanager
-def environment(slots: int | None = None) -> Iterator[None]:
-    """Ray's switches, for as long as they are wanted."""
-    wanted = dict(ENVIRONMENT)
-    if slots is not None:
-        wanted["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        constants.ENABLE_RAY_CLUSTER = several
+
+
+def _as_ray_reads(address: str) -> str:
+    """An address with this machine's own for `localhost`, as Ray takes it."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit() or not host:
+        return address
+    return f"{ray._private.services.resolve_ip_for_localhost(host.strip('[]'))}{colon}{port}"
+
+
+def _nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def _error(trial: Any) -> BaseException | str:
@@ -416,16 +404,17 @@ def _error(trial: Any) -> BaseException | str:
     return Path(trial.error_file).read_text() if trial.error_file else ""
 
 
+def _whole(error: BaseException | str) -> str:
+    return "\n".join(ANSI.sub("", str(error)).strip().splitlines())
+
+
 def _ending(error: BaseException | str) -> Ending:
     """What a worker's death was, in our words."""
-    lines = ANSI.sub("", str(error)).strip().splitlines()
-    whole = "\n".join(lines)
+    whole = _whole(error)
+    lines = whole.splitlines()
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AttemptFailed):
         return Ending(**json.loads(str(error.cause)))
-    if isinstance(error, ray.exceptions.RayTaskError):  # its last line is the exception's own
-        sentence = lines[-1].strip()
-    else:
-        sentence = next((line.strip() for line in lines if line.strip()), "its worker died")
+    sentence = _sentence([line.strip() for line in lines if line.strip()], error)
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return Ending("host_oom", sentence)
     lost = isinstance(error, ray.exceptions.RayActorError) and (
@@ -434,20 +423,31 @@ def _ending(error: BaseException | str) -> Ending:
     return Ending("preempted", sentence) if lost else Ending("crashed", sentence, whole[-DETAIL:])
 
 
+def _sentence(lines: list[str], error: BaseException | str) -> str:
+    """The one line that says most: an exception's own is the last, a death's gives the cause."""
+    if not lines:
+        return "its worker died"
+    if isinstance(error, ray.exceptions.RayTaskError) or "creation task" in lines[0]:
+        return lines[-1]
+    return next((line for line in lines if line.startswith("The actor is dead")), lines[0])
+
+
 def _nested(result: dict[str, Any], prefix: str) -> dict[str, Any]:
     """The entries Ray has flattened to `prefix/name`."""
     head = f"{prefix}/"
     return {name[len(head) :]: value for name, value in result.items() if name.startswith(head)}
 
 
-def _remember(function: Callable[[], int], *, seconds: float) -> Callable[[], int]:
+def _remember(function: Callable[[], Answer], *, seconds: float) -> Callable[[], Answer]:
     """The function's answer, asked again only after some seconds: a cluster may grow or shrink."""
-    answer, until = 0, 0.0
+    answer: list[Answer] = []
+    until = 0.0
 
-    def remembered() -> int:
-        nonlocal answer, until
-        if time.monotonic() >= until:
-            answer, until = function(), time.monotonic() + seconds
-        return answer
+    def remembered() -> Answer:
+        nonlocal until
+        if not answer or time.monotonic() >= until:
+            answer[:] = [function()]
+            until = time.monotonic() + seconds
+        return answer[0]
 
     return remembered

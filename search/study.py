@@ -11,38 +11,31 @@ Every decision is one record, appended before anybody acts on it.
 
 from __future__ import annotations
 
-import json
-import random
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search import pareto, verdict
+from search.errors import JournalError
 from search.history import History, is_open, planned, replicate_of
-from search.journal import Journal, JournalError, Record, read
-from search.trial import COSTS, RETRIED, Assignment, Candidate, Ending, Trial, digest_int
+from search.journal import Journal, Record, read
+from search.redaction import redacted
+from search.trial import COSTS, Assignment, Ending, Trial, digest_int
 from spaces import Space
 
 if TYPE_CHECKING:
     import optuna
 
+    from search.proposing import Examine, Proposing
     from search.pruning import Pruning
-    from search.sampling import MainStudy
 
-Values = dict[str, Any]
-Examine = Callable[[Values], Candidate]
-USELESS = 100
-"""Proposals in a row that train nothing before an unseen point is taken instead of asking on."""
-LISTED = 20_000
-"""A space with at most so many settings is listed when an unseen point is wanted."""
-DRAWS = 500
-"""In a larger space, so many random points are looked at."""
-CRASHED = 2
-"""Trials of one network that may crash before it is taken for broken and not proposed again."""
+TOLD = ("reason", "detail", "text")
+"""Fields of records that hold what a library or a person's own code has said."""
+SAID = 10_000
+"""At most so many characters of it are kept."""
 
 
 class Study:
@@ -67,12 +60,9 @@ class Study:
         self._clock = clock
         self._records = list(records)
         self.judged = pareto.judged(space.search.objectives)
-        self._main: MainStudy | None = None
+        self._proposing: Proposing | None = None
         self._pruning: Pruning | None = None
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
-        self._seen: dict[str, int] = {}  # run key -> the trial that has answered, or will
-        self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
-        self._exhausted = ""
         self._stop: str | None = None
         if journal is None:
             for record in self._records:
@@ -93,9 +83,13 @@ class Study:
         chance: float,
         versions: Mapping[str, str] | None = None,
         plugins: Sequence[str] = (),
+        forked: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Study:
-        """Start a study in a folder whose journal holds nothing yet; raises `JournalError` else."""
+        """Start a study in a folder whose journal holds nothing yet; raises `JournalError` else.
+
+        `forked` is the uuid of the study whose results it begins with.
+        """
         journal = Journal(folder, clock=clock)
         if journal.records:
             journal.close()
@@ -111,6 +105,7 @@ class Study:
             chance=chance,
             versions=dict(versions or {}),
             plugins=list(plugins),
+            **({"forked": forked} if forked else {}),
         )
         journal.commit()
         return cls(folder, space, [record], journal=journal, examine=examine, clock=clock)
@@ -122,14 +117,17 @@ class Study:
         space: Space,
         examine: Examine,
         *,
+        force: bool = False,
+        say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.time,
     ) -> Study:
         """Take up an existing study: what was running when its driver ended will go on.
 
-        Raises `JournalError` when another driver owns it or the journal is damaged.
+        A driver on another machine that is silent is waited for, which is said, or with `force` not
+        even that. Raises `JournalError` when another driver owns it or the journal is damaged.
         """
         read(folder)  # no study here: say so before a lock is made
-        journal = Journal(folder, clock=clock)
+        journal = Journal(folder, clock=clock, force=force, say=say)
         try:
             study = cls(
                 folder, space, journal.records, journal=journal, examine=examine, clock=clock
@@ -150,18 +148,18 @@ class Study:
         self._record("driver", **driver)
         self.commit()
 
-    def close(self, reason: str = "") -> None:
+    def close(self, reason: str = "the driver ended") -> None:
         """Commit and let go; attempts that still run are ended as interrupted."""
         if self._journal is None:
             return
         try:
             for trial, replicate in self._running():
-                self.end(trial, replicate, Ending("interrupted", reason or "the driver ended"))
+                self.end(trial, replicate, self._verdict_left(trial, replicate, reason))
             if self.done and not self.history.ended:
-                self._record("done", reason=self.why_done)
+                self._record("halt" if self._hopeless else "done", reason=self.why_done)
         finally:
-            self._journal.close()
-            self._journal = None
+            journal, self._journal = self._journal, None
+            journal.close()  # raises where the disk is full; it is closed all the same
 
     def commit(self, *, now: bool = True) -> bool:
         """Put every decision so far on the disk; True when they are there."""
@@ -171,6 +169,28 @@ class Study:
         """Set the new total number of trials."""
         if trials != self.history.total:
             self._record("extend", trials=trials)
+
+    def edited(self, changes: Mapping[str, Any]) -> None:
+        """Keep the space that this driver was given, and in which keys (old, new) it differs."""
+        if changes:
+            self._record("edit", space=self.space.to_yaml(), changes=dict(changes))
+
+    def carry(self, known: Trial, values: Mapping[str, Any]) -> None:
+        """Take over the results of another study's trial: the same run, at these values here."""
+        proposal = self._sampling.ask(self.history, dict(values))
+        self._record(proposal.kind, **proposal.fields, carried=known.number)
+        if proposal.kind != "ask":
+            return
+        number = proposal.fields["trial"]
+        self._queue.append((number, 0))
+        for replicate in known.replicates:
+            waiting = (number, replicate.number)
+            if replicate.outcome == "finished" and waiting in self._queue:
+                self._queue.remove(waiting)
+                self.start(self._assignment(*waiting), replicate.attempts[-1].worker)
+                for metrics in replicate.curve:
+                    self._record("epoch", trial=number, replicate=replicate.number, metrics=metrics)
+                self.end(*waiting, Ending("finished", "carried over"))
 
     def note(self, text: str) -> None:
         """Keep a sentence for whoever reads the study later."""
@@ -185,7 +205,9 @@ class Study:
         """
         if not self._queue and not self._propose():
             return None
-        number, index = self._queue.popleft()
+        return self._assignment(*self._queue.popleft())
+
+    def _assignment(self, number: int, index: int) -> Assignment:
         trial = self.history.trials[number]
         known = replicate_of(trial, index)
         return Assignment(
@@ -193,7 +215,7 @@ class Study:
             replicate=index,
             attempt=len(known.attempts) + 1 if known else 1,
             seed=seed_of(self.space.search.seed, index),
-            key=f"{trial.key}-r{index}",
+            key=trial.key_of(index),
             config=trial.config,
             known=len(known.curve) if known else 0,
         )
@@ -228,7 +250,9 @@ class Study:
         if ending is None:
             numbers = verdict.finite(metrics)
             self._record("epoch", trial=number, replicate=index, metrics=numbers)
-            if index == 0 and self._stop:
+            if number in self.stopping:
+                ending = Ending("pruned", self.stopping[number])
+            elif index == 0 and self._stop:
                 ending = Ending("pruned", self._stop)
         if ending is not None:
             self.end(number, index, ending)
@@ -241,8 +265,10 @@ class Study:
             return
         if ending.outcome == "finished" and not replicate.curve:
             ending = Ending("bad_report", "it finished without reporting an epoch")
-        crashes = self.space.search.failures.crashed
-        again = verdict.retried(replicate.attempts, ending, crashes=crashes)
+        trial = self.history.trials[number]
+        parts = verdict.halved(trial, index, ending) if self.space.search.oom != "fail" else None
+        again = verdict.retried(replicate.attempts, ending, self.space.search.failures)
+        again = (again or parts is not None) and number not in self.stopping
         self._record(
             "end",
             trial=number,
@@ -252,11 +278,27 @@ class Study:
             reason=ending.reason,
             **({"detail": ending.detail} if ending.detail else {}),
             final=not again,
+            **({"accumulate": parts} if again and parts is not None else {}),
         )
         if again:
             self._queue.appendleft((number, index))
         else:
             self._settle(number)
+
+    def stop(self, number: int, reason: str = "stopped by hand") -> None:
+        """End a trial for a person, as pruned: now where it waits, else when its worker is told.
+
+        One that is over, or was stopped before, is left alone. Raises KeyError for no such trial.
+        """
+        trial = self.history.trials[number]
+        if trial.outcome is None and number not in self.stopping:
+            self._record("stop", trial=number, reason=reason)
+            self._end_waiting(number)
+
+    @property
+    def stopping(self) -> Mapping[int, str]:
+        """Trials that a person has stopped and that are not over yet, and what was said."""
+        return self.history.stopping
 
     @property
     def done(self) -> bool:
@@ -265,12 +307,14 @@ class Study:
             return False
         if any(trial.outcome is None for trial in self.history.trials.values()):
             return False
-        return bool(self._exhausted) or len(self.history.trials) >= self.history.total
+        return bool(self.why_done)
 
     @property
     def why_done(self) -> str:
-        """The sentence that says why the study is over."""
-        return self._exhausted or f"{len(self.history.trials)} of {self.history.total} trials"
+        """The sentence that says why nothing more is proposed; empty while something may be."""
+        if len(self.history.trials) >= self.history.total:
+            return f"{len(self.history.trials)} of {self.history.total} trials"
+        return (self._proposing.exhausted if self._proposing else "") or self._hopeless
 
     # ---- what readers ask ------------------------------------------------------------------
 
@@ -341,82 +385,42 @@ class Study:
     @property
     def optuna(self) -> optuna.Study:
         """The main Optuna study, as the sampler knows it."""
-        return self._sampling.optuna
+        return self._sampling.main.optuna
 
-    # ---- proposing -------------------------------------------------------------------------
+    # ---- what follows from a decision -------------------------------------------------------
 
     def _propose(self) -> bool:
         """Ask until a point comes that is worth training; False when there is none now."""
-        useless = 0
-        baselines = self.space.baselines()
-        while len(self.history.trials) < self.history.total and not self._exhausted:
-            wanted = None
-            if self.history.asks < len(baselines):
-                wanted = baselines[self.history.asks]
-            elif useless and useless % USELESS == 0:
-                wanted = self._unseen()
-                if wanted is None:
-                    return False
-            if self._ask(wanted):
+        if self._hopeless:
+            return False
+        for proposal in self._sampling.proposals(self.history):
+            self._record(proposal.kind, **proposal.fields)
+            if proposal.kind == "ask":
+                self._queue.append((proposal.fields["trial"], 0))
+            elif proposal.kind == "alias":
+                self._queue_replicates(proposal.fields["of"])
+            if self._queue:
                 return True
-            useless += 1
         return False
 
-    def _ask(self, wanted: Values | None) -> bool:
-        """One proposal, answered: True when it trains, False when it costs nothing."""
-        values = self._sampling.ask(self.history.asks, wanted=wanted)
-        try:
-            candidate = self._examine_now(values)
-        except ValueError as error:
-            self._proposal("refuse", values, outcome="invalid", reason=str(error))
-            return False
-        limits = self.space.search.limits
-        self._sampling.constrain(
-            {cost: candidate.costs[cost] / limit - 1 for cost, limit in limits.items()}
-        )
-        over = self._over(candidate)
-        if over:
-            self._proposal("refuse", values, outcome="infeasible", reason=over)
-            return False
-        known = self._seen.get(candidate.key)
-        if known is not None:
-            return self._answer_duplicate(self.history.trials[known], values)
-        number = len(self.history.trials)
-        self._proposal("ask", values, trial=number, **asdict(candidate))
-        self._queue.append((number, 0))
-        return True
+    @property
+    def _hopeless(self) -> str:
+        """Why going on makes no sense: what ended since the driver began failed for one reason."""
+        ended = [self.history.trials[number] for number in self.history.lately]
+        return verdict.hopeless(ended, self.space.search.failures.consecutive)
 
-    def _proposal(self, kind: str, values: Values, **fields: Any) -> None:
-        self._record(kind, values=values, **fields, **self._sampling.asked())
-
-    def _over(self, candidate: Candidate) -> str:
-        """Which limits the candidate breaks, in words; empty when it breaks none."""
-        return "; ".join(
-            f"{cost} {candidate.costs[cost]:,.0f} over {limit:,.0f}"
-            for cost, limit in self.space.search.limits.items()
-            if candidate.costs[cost] > limit
-        )
-
-    def _answer_duplicate(self, trial: Trial, values: Values) -> bool:
-        """A network seen before: its outcome is the answer, or it gains a replicate.
-
-        With `duplicates: replicate` one that finished, or may yet, gains one at a time, as long as
-        there were fewer duplicates than trials, so that a small space is not replicated for ever.
-        """
-        gains = (
-            self.space.search.duplicates == "replicate"
-            and trial.outcome in (None, "finished")
-            and planned(trial) <= max(1, len(trial.replicates))
-            and self.history.duplicates < self.history.total
-        )
-        index = max(self.space.search.replicates, planned(trial)) if gains else None
-        self._proposal("alias", values, of=trial.number, replicate=index)
-        return index is not None and self._queue_replicates(trial.number)
+    def _end_waiting(self, number: int) -> None:
+        """End what a stopped trial has waiting for a worker."""
+        for waiting in [place for place in self._queue if place[0] == number]:
+            self._queue.remove(waiting)
+            self.start(self._assignment(*waiting), "")
+            self.end(*waiting, Ending("pruned", self.stopping[number]))
 
     def _queue_replicates(self, number: int) -> bool:
         """Queue what a trial whose first replicate has finished still lacks; True: something."""
         trial = self.history.trials[number]
-        if not trial.replicates or trial.replicates[0].outcome != "finished":
+        first = trial.replicates[0].outcome if trial.replicates else None
+        if first != "finished" or number in self.stopping:
             return False
         missing = [
             (number, index)
@@ -425,43 +429,6 @@ class Study:
         ]
         self._queue.extend(missing)
         return bool(missing)
-
-    def _unseen(self) -> Values | None:
-        """A feasible point nobody has trained, or None, which ends the proposing."""
-        size = self.space.size()
-        asks = self.history.asks
-        order = random.Random(digest_int(self.space.search.seed, "unseen", asks))
-        if size is not None and size <= LISTED:
-            listed = list(self.space.settings())
-            order.shuffle(listed)
-            points: Iterable[Values] = listed
-        else:
-            points = (self.space.sample(seed=order.getrandbits(63)) for _ in range(DRAWS))
-        tried = {trial.key for trial in self.history.trials.values()}
-        for values in points:
-            name = json.dumps(values)
-            if name not in self._known:
-                self._known[name] = self._or_none(values)
-            candidate = self._known[name]
-            if candidate is not None and candidate.key not in tried and not self._over(candidate):
-                return values
-        seen = len({trial.identity for trial in self.history.trials.values()})
-        self._exhausted = (
-            f"{seen} of {seen} networks seen"
-            if size is not None and size <= LISTED
-            else f"no unseen network within limits among {DRAWS:,} random points; {seen} seen"
-        )
-        return None
-
-    def _or_none(self, values: Values) -> Candidate | None:
-        try:
-            return self._examine_now(values)
-        except ValueError:
-            return None
-
-    def _examine_now(self, values: Values) -> Candidate:
-        assert self._examine is not None, "a study that is only read proposes nothing"
-        return self._examine(values)
 
     def _settle(self, number: int) -> None:
         """Queue the trial's next replicates, or, when all have ended, say what it was worth."""
@@ -490,30 +457,30 @@ class Study:
         return self._journal
 
     def _record(self, kind: str, **fields: Any) -> None:
-        self._fold(self._open.append(kind, **fields))
+        """Write a record; what others have said goes in short, and without the secrets in it."""
+        said = {key: redacted(fields[key])[:SAID] for key in TOLD if fields.get(key)}
+        self._fold(self._open.append(kind, **{**fields, **said}))
 
     @property
-    def _sampling(self) -> MainStudy:
-        if self._main is None:
+    def _sampling(self) -> Proposing:
+        if self._proposing is None:
             self._rebuild()
-        assert self._main is not None
-        return self._main
+        assert self._proposing is not None
+        return self._proposing
 
     def _rebuild(self) -> None:
         """Fold every record again: into facts, into the main study and into the curve study."""
-        from search.pruning import (
-            Pruning,
-        )  # Optuna takes 0.4 s to import: readers of facts never do
-        from search.sampling import MainStudy
+        # Optuna takes 0.4 s to import: readers of facts never do
+        from search.proposing import Proposing
+        from search.pruning import Pruning
 
-        self._main = MainStudy(self.space)
+        self._proposing = Proposing(self.space, self._examine)
         self._pruning = Pruning(
             pruner_spec(self.space) if self.judged else None,
             name=self.space.name,
             goal=self.objectives[self.judged].goal if self.judged else "max",
             costs={name: o.tolerance for name, o in self.objectives.items() if name in COSTS},
         )
-        self._seen = {}
         self.history = History()
         for record in self._records:
             self._fold(record)
@@ -521,30 +488,16 @@ class Study:
 
     def _fold(self, record: Record) -> None:
         """Let one record have its effect, the same in a live study and in a rebuilt one."""
+        assert self._proposing is not None
+        assert self._pruning is not None
         kind = record["kind"]
         self.history.apply(record)
-        if kind in {"ask", "refuse", "alias"}:
-            self._fold_proposal(record)
-        elif kind in {"epoch", "end"} and record["replicate"] == 0:
-            self._fold_first_replicate(record)
-        elif kind == "trial":
-            trial = self.history.trials[record["trial"]]
-            self._sampling.tell(trial)
-            crashed = [t for t in self.history.trials.values() if t.key == trial.key]
-            if trial.outcome in RETRIED and len(crashed) < CRASHED:  # it may have been chance
-                self._seen.pop(trial.key, None)
-
-    def _fold_proposal(self, record: Record) -> None:
-        assert self._pruning is not None
-        self._sampling.propose(record)
-        if record["kind"] == "ask":
-            self._seen[record["key"]] = record["trial"]
+        self._proposing.fold(record, self.history)
+        if kind == "ask":
             epochs = record["config"]["training"]["epochs"]
             self._pruning.begin(record["trial"], record["costs"], epochs=epochs)
-        elif record["kind"] == "alias":
-            trial = self.history.trials[record["of"]]
-            if record["replicate"] is None and trial.outcome is not None:
-                self._sampling.tell(trial)
+        elif kind in {"epoch", "end"} and record["replicate"] == 0:
+            self._fold_first_replicate(record)
 
     def _fold_first_replicate(self, record: Record) -> None:
         """The pruner sees the first replicate alone."""
@@ -567,16 +520,18 @@ class Study:
             if is_open(replicate)
         ]
 
-    def _verdict_left(self, number: int, index: int) -> Ending:
-        """How an attempt ended whose driver died: as the pruner had said, if it had."""
+    def _verdict_left(self, number: int, index: int, why: str) -> Ending:
+        """How an attempt ends whose driver does: as a person or the pruner had said, if one had."""
         assert self._pruning is not None
-        reason = self._pruning.stop(number) if index == 0 else None
-        return Ending("pruned", reason) if reason else Ending("interrupted", "its driver died")
+        reason = self.stopping.get(number)
+        if reason is None and index == 0:
+            reason = self._pruning.stop(number)
+        return Ending("pruned", reason) if reason else Ending("interrupted", why)
 
     def _recover(self) -> None:
         """Attempts nobody runs any more are interrupted; what has not ended is queued."""
         for number, index in self._running():
-            self.end(number, index, self._verdict_left(number, index))
+            self.end(number, index, self._verdict_left(number, index, "its driver died"))
         queued = set(self._queue)
         for trial in self.trials:
             if trial.outcome is None and not trial.replicates:
@@ -586,8 +541,10 @@ class Study:
                 if replicate.outcome is None and again not in queued:
                     self._queue.append(again)
             ended = bool(trial.replicates) and trial.replicates[0].outcome is not None
-            if ended and (trial.outcome is None or self._sampling.waits(trial.number)):
+            if ended and (trial.outcome is None or self._sampling.main.waits(trial.number)):
                 self._settle(trial.number)
+        for number in list(self.stopping):
+            self._end_waiting(number)
         self.commit()
 
 

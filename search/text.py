@@ -41,6 +41,17 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
+def escaped(text: str) -> Iterator[str]:
+    """The text line by line; what would steer a terminal is spelt out, as Python does.
+
+    A carriage return, as progress bars write, ends a line.
+    """
+    for line in re.split(r"\r?\n|\r", text.removesuffix("\n")):
+        yield "".join(
+            c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
+        )
+
+
 def clock(moment: float | None) -> str:
     """Unix seconds as local time."""
     return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
@@ -53,6 +64,15 @@ def duration(seconds: float) -> str:
     days, hour = divmod(hours, 24)
     rest = f"{minute:02}:{second:02}"
     return f"{days}d {hour:02}:{rest}" if days else f"{hour}:{rest}"
+
+
+def size(count: float) -> str:
+    """Bytes as 512 B or 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
 
 
 def values(study: Study, trial: Trial) -> str:
@@ -100,6 +120,8 @@ def over(study: Study) -> Iterator[str]:
     ended = study.history.ended
     if ended and not tally(study).startswith(ended):
         yield ended
+    if study.history.halted:
+        yield f"{clean(study.history.halted)}; what mends it mended, `resume` goes on"
 
 
 def front(study: Study) -> str:

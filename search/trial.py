@@ -79,7 +79,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One go on a worker; times are unix seconds, `worker` is `host:pid`."""
+    """One go on a worker; times are unix seconds, `worker` is `host:pid`.
+
+    `detail` is the traceback of what it failed of, where there was one.
+    """
 
     number: int
     started: float
@@ -87,6 +90,7 @@ class Attempt:
     outcome: str | None = None
     reason: str = ""
     worker: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ class Trial:
     """A proposed point and all that happened to it; `outcome` is None while it waits or runs.
 
     `objectives` is the mean over finished replicates, `spread` their sample standard deviation
-    (empty where n < 2); both only when the trial is finished.
+    (empty where n < 2); both only when the trial is finished. `accumulate` is the number of parts a
+    batch was cut into because the device had no room for it: another recipe than the one proposed.
     """
 
     number: int
@@ -127,6 +132,12 @@ class Trial:
     started: float | None = None
     ended: float | None = None
     aliases: tuple[dict[str, Any], ...] = ()
+    accumulate: int = 1
+
+    def key_of(self, replicate: int) -> str:
+        """The run key of one of its replicates, under which its checkpoints are kept."""
+        parts = f"-x{self.accumulate}" if self.accumulate > 1 else ""
+        return f"{self.key}{parts}-r{replicate}"
 
     @property
     def n(self) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.trial import COSTS, RETRIED, Attempt, Ending, Trial
+from spaces.settings import Failures
+
+ABOUT_THE_CONFIG = frozenset({"diverged", "oom", "timeout"})
+"""Failures that one config may well have and the next not."""
 
 
 def complaint(
@@ -40,16 +45,52 @@ def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def retried(attempts: Sequence[Attempt], ending: Ending, *, crashes: int | None) -> bool:
-    """Whether the same replicate gets another attempt; after `crashes` crashes it does not.
+def retried(attempts: Sequence[Attempt], ending: Ending, failures: Failures) -> bool:
+    """Whether the same replicate gets another attempt: `failures` says how often (None: always).
 
-    A preempted or interrupted one always does: that was not the config's doing. None: no limit.
+    An interrupted one always does: that was not the config's doing, nor the cluster's.
     """
     if ending.outcome not in RETRIED:
         return False
-    if ending.outcome != "crashed" or crashes is None:
-        return True
-    return sum(attempt.outcome == "crashed" for attempt in attempts) < crashes
+    allowed = {"crashed": failures.crashed, "preempted": failures.preempted}.get(ending.outcome)
+    before = sum(attempt.outcome == ending.outcome for attempt in attempts)
+    return allowed is None or before < allowed
+
+
+def halved(trial: Trial, index: int, ending: Ending) -> int | None:
+    """The parts a batch is to be cut into after `oom`, twice those before; None: that is no help.
+
+    Only while no replicate has finished: the seeds of one trial share their recipe. A part has at
+    least two samples, since batch norm needs them.
+    """
+    finished = any(replicate.outcome == "finished" for replicate in trial.replicates)
+    parts = 2 * trial.config["training"].get("accumulate", 1)
+    if ending.outcome != "oom" or finished or index > 0:
+        return None
+    return parts if trial.config["training"]["batch_size"] >= 2 * parts else None
+
+
+def hopeless(ended: Sequence[Trial], consecutive: int) -> str:
+    """Why a search is given up: its newest so many trials all failed, for one reason; else empty.
+
+    A training that diverges, is too large or too slow says something about its config: once another
+    trial has come through, such failures are answers and end nothing.
+    """
+    newest = ended[-consecutive:]
+    if len(newest) < consecutive or not all(trial.failed for trial in newest):
+        return ""
+    outcome = newest[0].outcome or ""
+    if len({_reason(trial) for trial in newest}) > 1:
+        return ""
+    if outcome in ABOUT_THE_CONFIG and any(not trial.failed for trial in ended):
+        return ""
+    return f"{consecutive} trials in a row failed for one reason: {outcome}: {newest[-1].reason}"
+
+
+def _reason(trial: Trial) -> tuple[str, str]:
+    """The outcome, and the words of what went wrong without its numbers."""
+    outcome = trial.outcome or ""
+    return outcome, "" if outcome in ABOUT_THE_CONFIG else re.sub(r"[0-9.]+", "0", trial.reason)
 
 
 def worth(

@@ -1,6 +1,6 @@
 """One attempt on a worker: train, yield every epoch, and end with a word for what happened.
 
-Runs in a Ray actor or in this process; it writes checkpoints and nothing else.
+Runs in a Ray actor or in this process; it writes checkpoints and its log and nothing else.
 """
 
 from __future__ import annotations
@@ -8,20 +8,26 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from search.output import Output, opened
+from search.redaction import redacted
 from search.trial import Assignment, Ending
 
 DETAIL = 8_000
-"""At most so many characters of a traceback are kept."""
+"""At most so many characters of a traceback are kept in the journal; the log keeps more."""
+SENTENCE = 500
+"""At most so many characters say why an attempt ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What every attempt of a study shares: where checkpoints go, threads, plugins.
+    """What every attempt of a study shares: where checkpoints and logs go, threads, plugins.
 
-    `checkpoints` is a folder or an fsspec URI; `threads` is None where PyTorch is to decide.
+    `checkpoints` is a folder or an fsspec URI; `logs` a folder (empty: none are kept); `threads` is
+    None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
+    that its log may take what C code prints too.
     """
 
     checkpoints: str
@@ -30,6 +36,8 @@ class Workplace:
     threads: int | None = None
     gpu: bool = False
     plugins: tuple[str, ...] = ()
+    logs: str = ""
+    alone: bool = False
 
 
 def here() -> str:
@@ -41,8 +49,27 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
     """Train an assignment: one dict of metrics an epoch, then exactly one `Ending`.
 
     Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
-    what the executor throws in pass through.
+    what the executor throws in pass through. What is printed meanwhile goes to the attempt's log.
     """
+    where = (workplace.logs, workplace.checkpoints)
+    with opened(*where, assignment, here(), alone=workplace.alone) as log:
+        messages = _trained(assignment, workplace, log)
+        try:
+            while True:
+                with log.caught():
+                    message = next(messages, None)
+                if message is None:
+                    return
+                if isinstance(message, Ending):
+                    log.write(": ".join(filter(None, (message.outcome, message.reason))))
+                yield message
+        finally:
+            messages.close()
+
+
+def _trained(
+    assignment: Assignment, workplace: Workplace, log: Output
+) -> Generator[dict[str, float] | Ending]:
     import torch
 
     import trainers
@@ -72,13 +99,13 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
     except torch.OutOfMemoryError as error:
-        yield Ending("oom", _sentence(error), _detail())
+        yield Ending("oom", _sentence(error), _detail(log))
     except MemoryError as error:
-        yield Ending("host_oom", _sentence(error), _detail())
+        yield Ending("host_oom", _sentence(error), _detail(log))
     except DatasetError as error:
         yield Ending("invalid", _sentence(error))
     except Exception as error:
-        yield Ending(_word(error, begun), _sentence(error), _detail())
+        yield Ending(_word(error, begun), _sentence(error), _detail(log))
     else:
         yield Ending("finished", "")
 
@@ -92,8 +119,15 @@ def _word(error: Exception, begun: bool) -> str:
 
 def _sentence(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    said = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return redacted(said)[:SENTENCE]
 
 
-def _detail() -> str:
-    return traceback.format_exc()[-DETAIL:]
+def _detail(log: Output) -> str:
+    """The traceback as it goes to the journal, its beginning and its end; more goes to the log."""
+    trace = redacted(traceback.format_exc())
+    log.write(trace)
+    if len(trace) > DETAIL:
+        gap = f"[... {len(trace) - DETAIL:,} characters left out ...]"
+        trace = f"{trace[: DETAIL // 2]}\n{gap}\n{trace[-DETAIL // 2 :]}"
+    return trace

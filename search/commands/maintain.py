@@ -1,8 +1,7 @@
-"""`sync`, `doctor` and `schema`."""
+"""`sync`, `gc`, `doctor` and `schema`."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +25,45 @@ def sync(study_dir: Path, tracking_uri: str | None) -> None:
     launch.sync(study_dir, tracking_uri=asked, say=warn)
     uri = store(study_dir, tracking_uri)
     click.echo(f"level; look at it with: {text.typed('ui', study_dir.absolute(), uri)}")
+
+
+@command(example="eca-search gc runs/digits --dry-run")
+@study_dir
+@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
+@as_json
+def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
+    """Remove the checkpoints that the study in STUDY_DIR needs no more.
+
+    They are those of trials that were pruned, have failed, or finished and are not on the front.
+    What is on the front, runs, waits or can be resumed is kept, so it may be called while the study
+    runs. Other studies that keep checkpoints of the same networks at the same URI lose them too.
+    """
+    from search import garbage, launch, lease, text
+
+    study = launch.load(study_dir)
+    driven = lease.driver(study.folder) is not None
+    waste = list(garbage.find(study, driven=driven))
+    freed = [each.size if dry_run else garbage.remove(study, each) for each in waste]
+    kept = garbage.kept(study, waste)
+    if as_json:
+        emit(
+            study=study.name,
+            dry_run=dry_run,
+            bytes=sum(freed),
+            kept=kept,
+            removed=[
+                {"trial": each.trial, "where": each.where, "files": len(each.files), "bytes": size}
+                for each, size in zip(waste, freed, strict=True)
+            ],
+        )
+        return
+    for each, size in zip(waste, freed, strict=True):
+        whose = "left by killed writers" if each.trial is None else f"#{each.trial:03d}"
+        outcome = "" if each.trial is None else study.history.trials[each.trial].outcome or ""
+        files = f"{len(each.files)} file{'s'[: len(each.files) != 1]}"
+        click.echo(f"  {whose} {outcome}: {files}, {text.size(size)}".replace(" :", ":"))
+    what = f"would free {text.size(sum(freed))}" if dry_run else f"freed {text.size(sum(freed))}"
+    click.echo(f"{study.name}: {what}; {text.size(kept)} of checkpoints are kept")
 
 
 @command(example="eca-search doctor --out /data/runs")
@@ -60,6 +98,6 @@ def doctor(out: Path, tracking_uri: str | None, as_json: bool) -> int:
 @command(example="eca-search schema > schema.json")
 def schema() -> None:
     """Print the JSON Schema of space files, for editors that complete and check them."""
-    from spaces.schema import schema as of_spaces
+    from spaces.schema import text
 
-    click.echo(json.dumps(of_spaces(), indent=2))
+    click.echo(text(), nl=False)

@@ -1,7 +1,8 @@
-"""`status`, `show` and `pareto`: what a study's journal tells, also while the study runs."""
+"""`show` and `pareto`: what a study's journal tells of trials, also while the study runs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,49 +20,6 @@ ROWS = 12
 """Epochs of a curve that `show` prints; --json has all."""
 
 
-@command(example="eca-search status runs/digits --json | jq .trials.finished")
-@study_dir
-@as_json
-def status(study_dir: Path, as_json: bool) -> None:
-    """Say how far the study in STUDY_DIR is: running, paused or finished.
-
-    Reads the journal alone, so it works from another terminal while the study runs.
-    """
-    from search import launch, text
-
-    study = launch.load(study_dir)
-    state, best = _state(study), text.best(study)
-    if as_json:
-        emit(
-            study=study.name,
-            state=state,
-            trials=study.outcomes(),
-            counts=study.counts(),
-            best=None if best is None else {"trial": best.number, "values": _values(study, best)},
-            started=study.started,
-            updated=study.updated,
-            resumable=state == "paused",
-            total=study.history.total,
-            ended=study.history.ended,
-            front=[trial.number for trial in study.pareto()],
-            hypervolume=study.hypervolume(),
-        )
-        return
-    click.echo(f"{study.name}: {_colored(state)}, {text.tally(study)}")
-    for line in text.over(study):
-        click.echo(f"  over     {line}")
-    if best is not None:
-        click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
-        click.echo(f"  front    {text.worth(study)}")
-    for line in _open(study) if state == "running" else ():
-        click.echo(f"  running  {line}")
-    for line in text.losses(study):
-        click.echo(f"  lost     {line}")
-    click.echo(f"  started  {text.clock(study.started)}   updated {text.clock(study.updated)}")
-    if state == "paused":
-        click.echo(f"  go on    eca-search resume {text.shown(study.folder)}")
-
-
 @command(example="eca-search show runs/digits 7")
 @study_dir
 @click.argument("trial")
@@ -72,19 +30,14 @@ def show(study_dir: Path, trial: str, as_json: bool) -> None:
     Its config with all defaults, the kernel of every site, the curve, every attempt with its
     worker, and why it ended.
     """
-    from search import journal, launch
+    from search import launch
 
     study = launch.load(study_dir)
-    found = _trial(study, trial)
-    details = {
-        (record["replicate"], record["attempt"]): record["detail"]
-        for record in journal.read(study.folder)
-        if record["kind"] == "end" and record["trial"] == found.number and record.get("detail")
-    }
+    found = trial_of(study, trial)
     if as_json:
-        emit(**_about(study, found, details))
+        emit(**_about(study, found))
         return
-    for line in _told(study, found, details):
+    for line in _told(study, found):
         click.echo(line)
 
 
@@ -136,7 +89,7 @@ def _front(study: Study) -> dict[str, Any]:
         "front": [
             {
                 "trial": trial.number,
-                "values": _values(study, trial),
+                "values": values_of(study, trial),
                 "n": trial.n,
                 "sd": trial.spread.get(study.judged or ""),
                 "kernels": trial.kernels,
@@ -149,77 +102,54 @@ def _front(study: Study) -> dict[str, Any]:
     }
 
 
-def _values(study: Study, trial: Trial) -> dict[str, float]:
+def values_of(study: Study, trial: Trial) -> dict[str, float]:
+    """What a finished trial is worth under each objective, costs without a decimal point."""
     from search.pareto import measured
 
     known = {**measured(trial), **whole(trial.costs)}
     return {name: known[name] for name in study.objectives}
 
 
-def _state(study: Study) -> str:
-    from search import journal
+def trial_of(study: Study, asked: str, *, running: bool = False) -> Trial:
+    """The trial of that number (7, 007 or #007); a usage error that says which there are.
 
-    if journal.busy(study.folder):
-        return "running"
-    return "finished" if study.history.ended else "paused"
-
-
-def _colored(state: str) -> str:
-    return click.style(state, fg={"running": "cyan", "finished": "green"}.get(state, "yellow"))
-
-
-def _open(study: Study) -> Iterator[str]:
-    """One line a running attempt: how far it is, and where."""
-    from search import text
+    With `running` it names those that run.
+    """
     from search.history import is_open
 
-    judged = study.judged
-    for trial in study.trials:
-        for replicate in filter(is_open, trial.replicates):
-            words = [text.clean(trial.name)]
-            if replicate.number:
-                words.append(f"replicate {replicate.number}")
-            words.append(f"epoch {len(replicate.curve)}/{trial.config['training']['epochs']}")
-            if replicate.curve and judged in replicate.curve[-1]:
-                words.append(f"{judged} {replicate.curve[-1][judged]:.4f}")
-            yield "  ".join([*words, f"on {text.clean(replicate.attempts[-1].worker)}"])
-
-
-def _trial(study: Study, asked: str) -> Trial:
     digits = asked.removeprefix("#")
-    if digits.isdecimal() and int(digits) in study.history.trials:
+    if re.fullmatch(r"[0-9]{1,9}", digits) and int(digits) in study.history.trials:
         return study.history.trials[int(digits)]
     numbers = [trial.number for trial in study.trials]
     there = f"#{numbers[0]:03d} to #{numbers[-1]:03d}" if numbers else "none yet"
-    raise click.UsageError(f"no trial {asked!r} in {study.name} (there are: {there})")
+    if running:
+        run = [
+            f"#{trial.number:03d}" for trial in study.trials if any(map(is_open, trial.replicates))
+        ]
+        more = f" and {len(run) - 8} more" if len(run) > 8 else ""
+        there += f"; running: {', '.join(run[:8]) or 'none'}{more}"
+    shown = asked if len(asked) <= 40 else f"{asked[:40]}..."
+    raise click.UsageError(f"no trial {shown!r} in {study.name} (there are: {there})")
 
 
-Details = dict[tuple[int, int], str]
-
-
-def _about(study: Study, trial: Trial, details: Details) -> dict[str, Any]:
-    replicates = []
-    for replicate in trial.replicates:
-        about = asdict(replicate)
-        for attempt in about["attempts"]:
-            attempt["detail"] = details.get((replicate.number, attempt["number"]), "")
-        replicates.append(about)
+def _about(study: Study, trial: Trial) -> dict[str, Any]:
     return {
         "study": study.name,
         "trial": trial.number,
         "front": any(member.number == trial.number for member in study.pareto()),
         "mlflow_run": trial.name,
         "n": trial.n,
-        **{k: v for k, v in asdict(trial).items() if k not in ("number", "replicates")},
-        "replicates": replicates,
+        **{name: value for name, value in asdict(trial).items() if name != "number"},
     }
 
 
-def _told(study: Study, trial: Trial, details: Details) -> Iterator[str]:
+def _told(study: Study, trial: Trial) -> Iterator[str]:
     from search import text
+    from search.history import is_open
     from spaces import writer
 
-    state = trial.outcome or ("running" if trial.replicates else "waiting")
+    running = any(map(is_open, trial.replicates))
+    state = trial.outcome or ("running" if running else "waiting")
     yield f"{text.clean(trial.name)}: {state}"
     if trial.reason:
         yield f"  why        {text.clean(trial.reason)}"
@@ -233,7 +163,7 @@ def _told(study: Study, trial: Trial, details: Details) -> Iterator[str]:
     if trial.kernels:
         yield "  kernels    " + "  ".join(f"{site} {size}" for site, size in trial.kernels.items())
     for name, value in trial.values.items():
-        yield f"  value      {name} = {value}"
+        yield f"  value      {name} = {text.clean(str(value))}"
     yield f"  network    {trial.identity}   run key {trial.key}"
     if trial.aliases:
         yield f"  answered   {len(trial.aliases)} more proposals that build and train the same"
@@ -245,8 +175,8 @@ def _told(study: Study, trial: Trial, details: Details) -> Iterator[str]:
             where = f"attempt {attempt.number} on {text.clean(attempt.worker)}"
             ended = ": ".join(filter(None, [attempt.outcome or "open", text.clean(attempt.reason)]))
             yield f"  {where}, {times}: {ended}"
-            for line in details.get((replicate.number, attempt.number), "").splitlines():
-                yield f"    {text.clean(line) if line.strip() else ''}"
+            if attempt.detail:
+                yield from (f"    {line}" for line in text.escaped(attempt.detail))
         if replicate.curve:
             yield from (f"  {line}" for line in _curve(replicate.curve).splitlines())
     yield "config, all defaults written out:"

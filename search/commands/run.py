@@ -30,6 +30,16 @@ max_concurrent = click.option(
     metavar="N",
     help="At most so many trials at a time.",
 )
+fork = click.option(
+    "--fork",
+    is_flag=True,
+    help="Begin a new study beside it that keeps what fits of its results.",
+)
+force = click.option(
+    "--force",
+    is_flag=True,
+    help="Take over from a driver on another machine that you know to be dead.",
+)
 
 
 @command(
@@ -51,6 +61,8 @@ max_concurrent = click.option(
 @max_concurrent
 @plugin
 @click.option("--resume", "again", is_flag=True, help="Go on where the study was started before.")
+@fork
+@force
 @tracking_uri
 def run(
     space: str,
@@ -61,6 +73,8 @@ def run(
     max_concurrent: int | None,
     plugins: tuple[Path, ...],
     again: bool,
+    fork: bool,
+    force: bool,
     tracking_uri: str | None,
 ) -> int:
     """Search SPACE, a file or the name of a ready space: train its trials, print the Pareto front.
@@ -86,6 +100,8 @@ def run(
             max_concurrent=max_concurrent,
             plugins=plugins,
             resume=again,
+            fork=fork,
+            force=force,
             tracking_uri=tracking_uri,
             watch=watch,
             say=say,
@@ -94,18 +110,27 @@ def run(
     return _drive(start)
 
 
-@command(example="eca-search resume runs/digits --trials 48")
+@command(
+    example="eca-search resume runs/digits --trials 48\n"
+    "eca-search resume runs/digits search.timeouts.trial=600"
+)
 @study_dir
+@overrides
 @click.option(
     "--trials", type=click.IntRange(min=1), metavar="N", help="The study's new total of trials."
 )
+@fork
+@force
 @executor
 @address
 @max_concurrent
 @tracking_uri
 def resume(
     study_dir: Path,
+    overrides: tuple[str, ...],
     trials: int | None,
+    fork: bool,
+    force: bool,
     executor: str | None,
     address: str | None,
     max_concurrent: int | None,
@@ -113,7 +138,9 @@ def resume(
 ) -> int:
     """Go on with the study in STUDY_DIR from its journal.
 
-    What was running goes on from its last checkpoint; what was learnt is not asked again.
+    What was running goes on from its last checkpoint; what was learnt is not asked again. Its
+    space.yaml may be edited before, or with KEY.PATH=VALUE here, in what no result depends on; with
+    --fork in anything.
     """
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
@@ -122,7 +149,10 @@ def resume(
         found(study_dir.absolute())
         return launch.resume(
             study_dir,
+            overrides=overrides,
             trials=trials,
+            fork=fork,
+            force=force,
             executor=executor,
             address=address,
             max_concurrent=max_concurrent,
@@ -136,18 +166,18 @@ def resume(
 
 def _drive(start: Callable[[Watch, Say, Callable[[Path], None]], Study]) -> int:
     """Drive a study under signals and in sight; returns the exit code."""
-    from search import progress
+    from search import journal, progress
+    from search.errors import Stopped
     from search.interrupts import Interrupts
 
     folder: list[Path] = []
-    begun: list[Study] = []
     color = click.get_current_context().color
     with Interrupts() as interrupts:
         try:
             with progress.shown(color=color) as shown:
 
                 def watch(study: Study) -> None:
-                    begun[:] = [study]
+                    folder[:] = [study.folder]  # a fork's is not the one that was given
                     shown(study)
                     interrupts.check()
 
@@ -159,8 +189,11 @@ def _drive(start: Callable[[Watch, Say, Callable[[Path], None]], Study]) -> int:
         except KeyboardInterrupt:
             _paused(folder, "stopped before the study began; nothing was written")
             return interrupts.code
+        except Stopped:
+            _paused(folder, "")
+            return 75
         except OSError as error:
-            if not begun:
+            if not (folder and journal.exists(folder[-1])):
                 raise
             warn(f"{error.filename or folder[-1]}: {error.strerror or error}")
             _paused(folder, "")
@@ -181,9 +214,16 @@ def _paused(folder: list[Path], otherwise: str) -> None:
 
 
 def verdict(study: Study) -> int:
-    """The exit code of a study that is over: 1 without a result, 4 with too many failures."""
+    """The exit code of a study that was driven.
+
+    75: it is not over. 1: without a result. 4: with too many failures, or given up for them.
+    """
+    if not (study.history.ended or study.history.halted):
+        return 75
     outcomes = study.outcomes()
     if not outcomes["finished"]:
         return 1
     allowed = study.space.search.failures.max
+    if study.history.halted:
+        return 4
     return 4 if outcomes["failed"] / sum(outcomes.values()) > allowed else 0

@@ -262,7 +262,8 @@ def test_reading_commands_import_neither_torch_nor_ray(study: Path) -> None:
     """What reads a journal is quick: no torch, ray or mlflow in the process."""
     code = (
         "import sys; from search.cli import main\n"
-        "for command in (['status'], ['pareto'], ['show', '0']):\n"
+        "for command in (['status'], ['pareto'], ['show', '0'], ['logs', '0'], ['stop'],\n"
+        "                ['gc', '--dry-run']):\n"
         "    main([command[0], sys.argv[1], *command[1:]])\n"
         "loaded = [m for m in ('torch', 'ray', 'mlflow', 'rich') if m in sys.modules]\n"
         "sys.exit(' '.join(loaded) or 0)"

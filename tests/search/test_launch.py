@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import search
-from search import journal
+from search import cli, journal, preflight
 from search.errors import StudyExists, Unfit
 from spaces import SpaceError
 
 WriteSpace = Callable[..., Path]
 
+SPACE = """\
+name: small
+task: {name: classification}
+dataset: {name: digits, subset: 300, val: 0.2}
+backbone: {name: resnet, depth: 8, width: {choice: [0.25, 0.5]}}
+attention: {choice: [{name: none}, {name: eca}]}
+training: {epochs: 1, batch_size: 32, optimizer: {name: sgd, lr: 0.1}}
+search: {trials: 2, seed: 0, executor: inprocess}
+"""
+"""What `write_space` writes with two trials of one epoch."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of studies that holds a finished one of two trials."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SPACE)
+    return search.run(folder / "small.yaml", out=folder / "runs").folder.parent
+
 
 @pytest.fixture
-def done(write_space: WriteSpace, tmp_path: Path) -> Path:
-    """The folder of a finished study of two trials."""
-    path = write_space(trials=2, epochs=1)
-    return search.run(path, out=tmp_path / "runs").folder
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study, store and all."""
+    return Path(shutil.copytree(finished, tmp_path / "runs")) / "small"
 
 
 def test_a_second_run_is_refused_and_names_resume(done: Path, write_space: WriteSpace) -> None:
@@ -62,6 +81,127 @@ def test_an_edited_total_extends(done: Path) -> None:
     (done / "space.yaml").write_text(text.replace("trials: 2", "trials: 3"))
 
     assert len(search.resume(done).trials) == 3
+
+
+def test_what_no_result_depends_on_may_be_edited(done: Path) -> None:
+    """Time-outs, failures, places: `resume` takes them from the file and from overrides."""
+    text = (done / "space.yaml").read_text()
+    (done / "space.yaml").write_text(text.replace("no_progress: null", "no_progress: 500"))
+    study = search.resume(done, overrides=["search.timeouts.trial=600", "search.trials=3"])
+
+    assert len(study.trials) == 3
+    again = search.load(done)
+    assert (again.space.search.timeouts.trial, again.space.search.timeouts.no_progress) == (
+        600,
+        500,
+    )
+    (edit,) = [record for record in journal.read(done) if record["kind"] == "edit"]
+    assert edit["changes"] == {
+        "search.timeouts.no_progress": [None, 500],
+        "search.timeouts.trial": [None, 600],
+        "search.trials": [2, 3],
+    }
+    assert "trial: 600" in (done / "space.yaml").read_text()
+
+
+def test_a_refused_edit_is_shown_as_a_diff(done: Path) -> None:
+    """Each key with what it was and what it is; --fork is the way out; at most six lines."""
+    with pytest.raises(StudyExists) as refused:
+        search.resume(
+            done,
+            overrides=[
+                "training.epochs=2",
+                "training.batch_size=64",
+                "search.seed=9",
+                "dataset.val=0.3",
+            ],
+        )
+
+    text = str(refused.value)
+    assert "dataset.val: 0.2 -> 0.3" in text
+    assert "and 2 more" in text
+    assert "--fork" in text
+    assert len(text.splitlines()) <= 6
+
+
+def test_a_fork_keeps_the_results_that_fit(done: Path) -> None:
+    """A wider space begins with the old trials, trained once; the old study is left as it was."""
+    before = (done / journal.FILE).read_bytes()
+    old = search.load(done)
+    said: list[str] = []
+    study = search.resume(
+        done,
+        overrides=["backbone.width={choice: [0.25, 0.5, 0.75]}", "search.trials=4"],
+        fork=True,
+        say=said.append,
+    )
+
+    assert study.folder == done.with_name("small-2")
+    assert study.name == "small-2"
+    assert any("2 of 2 results of small carried over" in line for line in said)
+    assert len(study.trials) == 4
+    for kept, known in zip(study.trials, old.trials, strict=False):
+        assert kept.key == known.key
+        assert kept.objectives == known.objectives
+        assert kept.replicates[0].curve == known.replicates[0].curve
+        assert kept.replicates[0].attempts[0].worker == known.replicates[0].attempts[0].worker
+    assert study.optuna.trials[0].values == [
+        old.trials[0].objectives[name] for name in study.objectives
+    ]
+    assert (done / journal.FILE).read_bytes() == before
+    assert search.load(study.folder).pareto() == study.pareto()
+
+
+def test_a_fork_with_another_recipe_trains_anew(done: Path) -> None:
+    """Results of another recipe are no results here; baselines are asked first all the same."""
+    study = search.resume(
+        done,
+        overrides=["training.epochs=2", "search.trials=1", "name=longer"],
+        fork=True,
+    )
+
+    assert study.folder.name == "longer"
+    assert [len(trial.replicates[0].curve) for trial in study.trials] == [2]
+
+
+def test_a_fork_keeps_results_where_a_hole_was_closed(done: Path) -> None:
+    """What the hole is fixed to now is what the kept trials had there."""
+    old = search.load(done)
+    width = old.trials[0].values["backbone.width"]
+    study = search.resume(done, overrides=[f"backbone.width={width}", "search.trials=2"], fork=True)
+
+    kept = [trial for trial in old.trials if trial.values["backbone.width"] == width]
+    assert [trial.key for trial in study.trials[: len(kept)]] == [trial.key for trial in kept]
+    assert "backbone.width" not in study.trials[0].values
+
+
+def test_a_fork_keeps_results_where_a_hole_was_opened(done: Path) -> None:
+    """What was fixed then is the value that the kept trials have now."""
+    study = search.resume(
+        done,
+        overrides=[
+            "training.optimizer.lr={choice: [0.1, 0.2]}",
+            "backbone.depth={choice: [8, 14]}",
+            "search.trials=2",
+        ],
+        fork=True,
+    )
+
+    assert [trial.values["training.optimizer.lr"] for trial in study.trials] == [0.1, 0.1]
+    assert [trial.values["backbone.depth"] for trial in study.trials] == [8, 8]
+    assert [trial.reason for trial in study.trials] == ["carried over"] * 2
+
+
+def test_other_versions_are_warned_of(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that goes on under another torch says so before it trains."""
+    monkeypatch.setattr(
+        "search.preflight.versions",
+        lambda now=preflight.versions: {**now(), "torch": "99.0"},
+    )
+    said: list[str] = []
+    search.resume(done, trials=3, say=said.append)
+
+    assert any("torch was" in line and "99.0" in line for line in said)
 
 
 def test_the_journal_is_enough(done: Path) -> None:
@@ -205,3 +345,24 @@ def test_the_record_of_the_study_holds_what_it_needs(done: Path) -> None:
     assert first["kind"] == "study"
     assert {"space", "versions", "reference", "chance", "uuid", "plugins"} <= first.keys()
     assert first["chance"] == 0.1
+
+
+def test_a_search_that_cannot_work_is_given_up(
+    write_space: WriteSpace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Three trials in a row that crash for one reason end it: exit 1, the reason, what to do."""
+    path = write_space(
+        trials=9,
+        width="{choice: [0.25, 0.5, 0.75, 1.0]}",
+        attention="{name: faulty, fault: raise, after: 0}",
+        search="failures: {crashed: 0}",
+    )
+    plugin = Path(__file__).parent.parent / "plugins" / "faulty.py"
+    code = cli.main(["run", str(path), "--out", str(tmp_path / "runs"), "--plugin", str(plugin)])
+
+    study = search.load(tmp_path / "runs" / "small")
+    assert code == 1
+    assert [trial.outcome for trial in study.trials] == ["crashed"] * 3
+    said = capfd.readouterr().out
+    assert "3 trials in a row failed for one reason: crashed: RuntimeError: a fault" in said
+    assert "resume" in said

@@ -46,7 +46,10 @@ def examine(values: dict[str, Any]) -> Candidate:
     text = json.dumps(values, sort_keys=True)
     size = values.get("backbone.width", 1.0) * 1000
     kernel = values.get("attention.eca.mapping.kernel_size", 0)
-    config = {"training": {"epochs": 9}, "attention": {"name": values.get("attention", "eca")}}
+    config = {
+        "training": {"epochs": 9, "batch_size": 32},
+        "attention": {"name": values.get("attention", "eca")},
+    }
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Candidate(config, key, key, {"params": size, "macs": size * 10 + kernel}, {}, "", text)
 
@@ -331,3 +334,165 @@ def test_what_is_reported_twice_is_kept_once(space: Callable[..., Space], tmp_pa
     assert [epoch["epoch"] for epoch in study.trials[0].replicates[0].curve] == [1, 2, 3]
     assert late is not None
     assert (tmp_path / "a" / FILE).read_text().count('"kind":"epoch"') == 3
+
+
+def run_one(study: Study, *endings: Ending, epochs: int = 0) -> Assignment:
+    """Hand out an attempt, report some epochs and end it; once for each ending."""
+    for ending in endings:
+        assignment = study.next()
+        assert assignment is not None
+        study.start(assignment, "virtual:1")
+        for epoch in range(assignment.known + 1, assignment.known + epochs + 1):
+            study.report(assignment.trial, 0, {"epoch": epoch, "val_accuracy": 0.5})
+        study.end(assignment.trial, assignment.replicate, ending)
+    return assignment
+
+
+def test_preemptions_can_have_a_budget(space: Callable[..., Space], tmp_path: Path) -> None:
+    """With `failures.preempted: 1` a second preemption ends the trial, and is no failure."""
+    study = create(tmp_path / "a", space(trials=1, failures={"preempted": 1}))
+    run_one(study, Ending("preempted", ""), Ending("preempted", ""))
+
+    assert study.trials[0].outcome == "preempted"
+    assert not study.trials[0].failed
+    study.close()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "running", "resumed"])
+def test_a_trial_can_be_stopped_by_hand(
+    space: Callable[..., Space], tmp_path: Path, moment: str
+) -> None:
+    """It ends as pruned with what was said, whether it waited, ran, or its driver died first."""
+    study = create(tmp_path / "a", space(trials=2))
+    assignment = study.next()
+    assert assignment is not None
+    if moment == "waiting":
+        study.start(assignment, "virtual:1")
+        study.end(0, 0, Ending("preempted", ""))  # it is queued again
+        study.stop(0, "enough")
+    else:
+        study.start(assignment, "virtual:1")
+        study.stop(0, "enough")
+        assert study.stopping == {0: "enough"}
+        assert study.trials[0].outcome is None
+        if moment == "running":
+            ending = study.report(0, 0, {"epoch": 1, "val_accuracy": 0.5})
+            assert ending == Ending("pruned", "enough")
+        else:
+            study._open.close()
+            study = Study.drive(tmp_path / "a", study.space, examine)
+
+    assert (study.trials[0].outcome, study.trials[0].reason) == ("pruned", "enough")
+    assert not study.stopping
+    assert study.optuna.trials[0].state.name == "PRUNED"
+    study.stop(0, "again")  # it is over: nothing happens
+    assert study.trials[0].reason == "enough"
+    following = study.next()
+    assert following is not None
+    assert following.trial == 1
+    study.close()
+
+
+def test_a_stopped_trial_gets_no_more_replicates(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """What has finished of it counts; what waits for a worker does not train any more."""
+    study = create(tmp_path / "a", space(trials=1, replicates=3))
+    run_one(study, Ending("finished", ""), epochs=9)
+    study.stop(0)
+
+    (trial,) = study.trials
+    assert trial.outcome == "finished"
+    assert trial.n == 1
+    assert study.next() is None
+    study.close()
+
+
+def test_memory_that_is_not_enough_halves_the_batch(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """`oom: halve_batch` trains anew with halves of halves, under a run key of their own."""
+    study = create(tmp_path / "a", space(trials=1, oom="halve_batch"))
+    first = run_one(study, Ending("oom", "2 GiB"), epochs=2)
+    second = run_one(study, Ending("oom", "2 GiB"))
+    third = study.next()
+
+    assert third is not None
+    assert [a.config["training"].get("accumulate") for a in (first, second, third)] == [None, 2, 4]
+    assert len({first.key, second.key, third.key}) == 3
+    assert third.known == 0  # the epochs of the larger batch are another recipe's
+    study.start(third, "virtual:1")
+    study._open.close()
+
+    study = Study.drive(tmp_path / "a", study.space, examine)
+    again = study.next()
+    assert again is not None
+    assert again.key == third.key
+    assert study.trials[0].accumulate == 4
+    study.close()
+
+
+def test_a_batch_is_not_halved_below_two(space: Callable[..., Space], tmp_path: Path) -> None:
+    """Parts of two images are the smallest that batch norm can do with: then it is oom for good."""
+    study = create(tmp_path / "a", space(trials=1, oom="halve_batch"))
+    run_one(study, *[Ending("oom", "2 GiB")] * 5)  # 32 images: 16, 8, 4, 2
+
+    assert study.trials[0].outcome == "oom"
+    assert study.trials[0].accumulate == 16
+    study.close()
+
+
+def test_by_default_full_memory_is_never_tried_again(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """The same settings would want the same memory."""
+    study = create(tmp_path / "a", space(trials=1))
+    run_one(study, Ending("oom", "2 GiB"))
+
+    assert study.trials[0].outcome == "oom"
+    study.close()
+
+
+BROKEN = Ending("invalid", "ValueError: no such file /data/1")
+
+
+@pytest.mark.parametrize(
+    ("endings", "given_up"),
+    [
+        ([BROKEN] * 3, True),
+        ([BROKEN, Ending("invalid", "ValueError: no such file /data/27"), BROKEN], True),
+        ([BROKEN, BROKEN, Ending("invalid", "ValueError: 3 channels")], False),
+        ([BROKEN, BROKEN, Ending("finished", ""), BROKEN, BROKEN], False),
+        ([Ending("finished", ""), BROKEN, BROKEN, BROKEN], True),
+        ([Ending("diverged", "loss is nan"), *[Ending("diverged", "loss is inf")] * 2], True),
+        ([Ending("finished", ""), *[Ending("diverged", "loss is nan")] * 4], False),
+    ],
+    ids=["first", "numbers", "reasons", "interrupted", "later", "diverged", "diverged-later"],
+)
+def test_a_search_that_fails_for_one_reason_is_given_up(
+    space: Callable[..., Space], tmp_path: Path, endings: list[Ending], given_up: bool
+) -> None:
+    """Three in a row for one reason end it; what only says something of a config does so first."""
+    study = create(tmp_path / "a", space(trials=9, sampler={"name": "RandomSampler"}))
+    for ending in endings:
+        run_one(study, ending, epochs=9 if ending.outcome == "finished" else 0)
+
+    assert (study.next() is None) == given_up
+    assert ("one reason" in study.why_done) == given_up
+    study.close()
+    assert bool(study.history.halted) == given_up
+    assert study.history.ended is None
+
+
+def test_a_search_given_up_goes_on_when_asked(space: Callable[..., Space], tmp_path: Path) -> None:
+    """What was wrong may have been mended: the next driver counts failures anew."""
+    study = create(tmp_path / "a", space(trials=9, sampler={"name": "RandomSampler"}))
+    run_one(study, BROKEN, BROKEN, BROKEN)
+    study.close()
+
+    study = Study.drive(tmp_path / "a", study.space, examine)
+    study.begin(pid=1, host="here", executor="inprocess")
+    run_one(study, BROKEN)
+    assert study.next() is not None
+    assert study.history.halted is None
+    study.close()

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from search import pareto, tracking
+from search import following, pareto, tracking
+from search.away import TrackingError
+from search.following import Tracking
 from search.store import default_uri
-from search.tracking import Tracking, TrackingError
 from search.trial import Attempt, Replicate, Trial
 from spaces.settings import Objective
 
@@ -317,6 +318,65 @@ def test_projecting_twice_adds_nothing(store: str, tmp_path: Path) -> None:
     assert [name for name in calls if not name.startswith(("get_", "search_", "list_"))] == []
 
 
+def test_a_trial_costs_few_requests(store: str, tmp_path: Path) -> None:
+    """A trial that is written once is four requests, on the front or not; MLflow's are dear."""
+    study = four(tmp_path)
+    with Faults(10**9) as calls:
+        following = Tracking(store, "digits", study.with_trials(), say=pytest.fail)  # type: ignore[arg-type]
+        following._attempt(following._update)  # the study's own run
+        calls.clear()
+        for done in study.trials:
+            following._changed[done.number] = done
+            following._attempt(following._update)
+    once = ["create_run", "log_inputs", "log_batch", "set_terminated"]
+    assert calls[:4] == once
+    left = ["set_tag", "delete_tag"]  # a colour, and the tag of those that left the front
+    assert [call for call in calls if call not in left] == once * 4
+
+
+@pytest.mark.parametrize("outcome", ["crashed", "oom", "timeout"])
+def test_a_failed_trial_brings_its_log(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """`failure.txt` holds reason, traceback and the end of the attempt's log, without secrets."""
+    from search import logs
+
+    monkeypatch.setenv("MY_API_TOKEN", "canary-of-the-environment")
+    reason = "RuntimeError: no way with canary-of-the-environment"
+    first = replicate(0, [0.5], outcome, START)
+    (attempt,) = first.attempts
+    attempt = dataclasses.replace(attempt, reason=reason, detail=f"Traceback (most):\n{reason}")
+    failed = trial(
+        3,
+        outcome,
+        replicates=(dataclasses.replace(first, attempts=(attempt,)),),
+        reason=reason,
+    )
+    log = logs.path(tmp_path, 3, 0, 1)
+    log.parent.mkdir()
+    log.write_text("x" * 50_000 + "\nlast words, password=canary-of-the-log\n")
+    running = dataclasses.replace(failed, outcome=None)
+    projected(store, four(tmp_path).with_trials(running))
+    run = projected(store, four(tmp_path).with_trials(failed))[NAMES[3]]
+    assert run["artifacts"] == ["config.yaml", "failure.txt"]
+    assert run["tags"]["eca.outcome"] == outcome
+    assert run["tags"]["eca.reason"] == "RuntimeError: no way with [redacted]"
+    (path,) = tmp_path.glob("mlartifacts/*/artifacts/failure.txt")
+    told = path.read_text()
+    for part in (f"{NAMES[3]}: {outcome}", "Traceback (most)", "last words", str(log)):
+        assert part in told
+    assert len(told) < 20_000
+    for file in tmp_path.rglob("*"):
+        if file.is_file() and file != log:
+            assert b"canary-of" not in file.read_bytes(), file
+
+
+def test_a_failed_trial_without_a_log(store: str, tmp_path: Path) -> None:
+    """A log that was never written, or is gone, costs nothing but itself."""
+    run = projected(store, four(tmp_path).with_trials(trial(0, "crashed")))[NAMES[0]]
+    assert run["artifacts"] == ["config.yaml", "failure.txt"]
+
+
 class Faults:
     """Counts the calls of MLflow's client, and kills the driver once so many are done.
 
@@ -358,21 +418,28 @@ def test_a_kill_at_any_call_is_made_good(
 ) -> None:
     """Whichever call was the last of a driver, the next projection gives the undisturbed store."""
     # Drawing has its own tests; here it would be drawn a hundred times.
-    monkeypatch.setattr(tracking, "_figures", lambda snapshot: {"front.md": "drawn"})
+    monkeypatch.setattr(following, "_figures", lambda snapshot: {"front.md": lambda: "drawn"})
     study = four(tmp_path).with_trials(trial(0), trial(1, "pruned", (0.1,)), ended="all")
 
-    def attempt(experiment: str) -> None:
+    def drive(experiment: str) -> None:
+        driven = Tracking(store, experiment, study, say=pytest.fail)  # type: ignore[arg-type]
+        for state in (trial(0, None, (0.5,)), *study.trials):
+            driven._changed[state.number] = state
+            driven._attempt(driven._update)
+        project(experiment)
+
+    def project(experiment: str) -> None:
         Tracking(store, experiment, study, say=pytest.fail).project(study)  # type: ignore[arg-type]
 
     with Faults(10**9) as calls:
-        attempt("whole")
+        drive("whole")
     undisturbed = runs_of(store, "whole")
     assert len(calls) > 15
     for number, call in enumerate(calls, start=1):
         experiment = f"killed in call {number}"
         with Faults(number), pytest.raises(KeyboardInterrupt):
-            attempt(experiment)
-        attempt(experiment)
+            drive(experiment)
+        project(experiment)
         assert runs_of(store, experiment) == undisturbed, call
 
 
@@ -428,6 +495,20 @@ def test_a_resumed_trial_goes_on_in_its_own_run(store: str, tmp_path: Path) -> N
     assert steps == [1, 2, 3]
     assert runs[NAMES[0]]["status"] == "FINISHED"
     assert runs["digits"]["status"] == "FINISHED"
+
+
+def test_another_recipe_begins_anew(store: str, tmp_path: Path) -> None:
+    """A trial whose batch had to be cut trains from its first epoch again: no point is doubled."""
+    study = four(tmp_path)
+    projected(store, study.with_trials(trial(0, None, accuracies=(0.5, 0.6))))
+    again = trial(0, None, accuracies=(0.4,), accumulate=2)
+    run = projected(store, study.with_trials(again))[NAMES[0]]
+    assert run["tags"]["eca.accumulate"] == "2"
+    assert [p[1:3] for p in run["points"] if p[0] == "val_accuracy"] == [(1, 0.4)]
+    done = projected(store, study.with_trials(trial(0, accuracies=(0.4, 0.7, 0.8), accumulate=2)))[
+        NAMES[0]
+    ]
+    assert [p[1] for p in done["points"] if p[0] == "val_accuracy"] == [1, 2, 3]
 
 
 def test_replicates_share_their_trials_run(store: str, tmp_path: Path) -> None:
@@ -673,7 +754,7 @@ def test_importing_tracking_does_not_import_mlflow() -> None:
     import subprocess
     import sys
 
-    check = "import sys, search.tracking; sys.exit('mlflow' in sys.modules)"
+    check = "import sys, search.following; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search import store, tracking
+from search import following, store, tracking
 
 
 def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.M
     assert parent.data.metrics["hypervolume"] == pytest.approx(study.hypervolume(), rel=1e-12)
 
     before = {run.info.run_id: run.to_dictionary() for run in client.search_runs(["1"])}
-    tracking.Tracking(
+    following.Tracking(
         store.default_uri(tmp_path), "digits", search.load(study.folder), say=pytest.fail
     ).project(search.load(study.folder))
     assert {run.info.run_id: run.to_dictionary() for run in client.search_runs(["1"])} == before

@@ -1,0 +1,126 @@
+"""`status`: how far a study is, what runs where, and who drives it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.commands import as_json, command, emit, study_dir
+from search.commands.read import values_of
+
+if TYPE_CHECKING:
+    from search.lease import Holder
+    from search.study import Study
+
+
+@command(example="eca-search status runs/digits --json | jq .trials.finished")
+@study_dir
+@as_json
+def status(study_dir: Path, as_json: bool) -> None:
+    """Say how far the study in STUDY_DIR is: running, paused or finished.
+
+    Reads the journal alone, so it works from another terminal while the study runs.
+    """
+    from search import launch, lease, text
+
+    study = launch.load(study_dir)
+    driver = lease.driver(study.folder)
+    state, best = _state(study, driver), text.best(study)
+    if as_json:
+        emit(
+            study=study.name,
+            state=state,
+            trials=study.outcomes(),
+            counts=study.counts(),
+            best=None if best is None else {"trial": best.number, "values": values_of(study, best)},
+            started=study.started,
+            updated=study.updated,
+            resumable=state == "paused",
+            total=study.history.total,
+            ended=study.history.ended,
+            halted=study.history.halted,
+            front=[trial.number for trial in study.pareto()],
+            hypervolume=study.hypervolume(),
+            outcomes=dict(Counter(trial.outcome for trial in study.trials if trial.outcome)),
+            running=list(_running(study)) if driver else [],
+            stopping=sorted(study.stopping),
+            driver=None if driver is None else {**asdict(driver), "executor": _executor(study)},
+        )
+        return
+    click.echo(f"{study.name}: {_colored(state)}, {text.tally(study)}")
+    for line in text.over(study):
+        click.echo(f"  over     {line}")
+    if study.history.halted:
+        click.echo(f"  gave up  {text.clean(study.history.halted)}")
+    if best is not None:
+        click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
+        click.echo(f"  front    {text.worth(study)}")
+    for line in _lines(study) if driver else ():
+        click.echo(f"  running  {line}")
+    for line in text.losses(study):
+        click.echo(f"  lost     {line}")
+    if driver is not None:
+        since = f"since {text.clock(driver.since)}, last heard {driver.age:.0f} s ago"
+        on = f"pid {driver.pid} on {text.clean(driver.host)}"
+        click.echo(f"  driver   {on} ({_executor(study)}), {since}")
+    click.echo(f"  started  {text.clock(study.started)}   updated {text.clock(study.updated)}")
+    if state == "paused":
+        click.echo(f"  go on    eca-search resume {text.shown(study.folder)}")
+
+
+def _state(study: Study, driver: Holder | None) -> str:
+    if driver is not None:
+        return "running"
+    return "finished" if study.history.ended else "paused"
+
+
+def _executor(study: Study) -> str:
+    return study.history.executor or "not begun yet"
+
+
+def _colored(state: str) -> str:
+    return click.style(state, fg={"running": "cyan", "finished": "green"}.get(state, "yellow"))
+
+
+def _running(study: Study) -> Iterator[dict[str, Any]]:
+    """Every attempt that runs: how far it is, where, and since when (unix seconds)."""
+    from search.history import is_open
+
+    for trial in study.trials:
+        for replicate in filter(is_open, trial.replicates):
+            attempt = replicate.attempts[-1]
+            known = replicate.curve[-1] if replicate.curve else {}
+            yield {
+                "trial": trial.number,
+                "replicate": replicate.number,
+                "attempt": attempt.number,
+                "epoch": len(replicate.curve),
+                "epochs": trial.config["training"]["epochs"],
+                "value": known.get(study.judged or ""),
+                "worker": attempt.worker,
+                "since": attempt.started,
+            }
+
+
+def _lines(study: Study) -> Iterator[str]:
+    """The running attempts in words, one a line."""
+    from search import text
+
+    for run in _running(study):
+        words = [text.clean(study.history.trials[run["trial"]].name)]
+        if run["replicate"]:
+            words.append(f"replicate {run['replicate']}")
+        if run["attempt"] > 1:
+            words.append(f"attempt {run['attempt']}")
+        words.append(f"epoch {run['epoch']}/{run['epochs']}")
+        if run["value"] is not None:
+            words.append(f"{study.judged} {run['value']:.4f}")
+        words.append(f"on {text.clean(run['worker'])} since {text.clock(run['since'])}")
+        if run["trial"] in study.stopping:
+            words.append("(asked to stop)")
+        yield "  ".join(words)
