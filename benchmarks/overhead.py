@@ -45,9 +45,9 @@ from ray import tune
 import spaces
 from search import inprocess, ray_tune
 from search.examine import examiner
+from search.following import Tracking
 from search.store import default_uri
 from search.study import Study
-from search.tracking import Tracking
 from search.trial import Assignment, Ending
 from search.worker import Workplace
 

@@ -20,7 +20,19 @@ ONLY_IN = {
     "ray": {"search/ray_tune.py"},
     "mlflow": {"search/tracking.py"},
 }
-WITHOUT_TORCH = ("study", "journal", "pruning", "pareto", "trial", "history", "verdict", "sampling")
+WITHOUT_TORCH = (
+    "study",
+    "proposing",
+    "journal",
+    "pruning",
+    "pareto",
+    "trial",
+    "history",
+    "verdict",
+    "sampling",
+    "desk",
+    "cluster",
+)
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for package in FORBIDDEN

@@ -231,9 +231,17 @@ def test_the_pruner_stops_a_training_midway(
     [("raise", "crashed", 2), ("nan", "diverged", 1), ("oom", "oom", 1)],
 )
 def test_a_failing_training_fails_alone(
-    go: Callable[..., Study], write_space: WriteSpace, fault: str, outcome: str, attempts: int
+    go: Callable[..., Study],
+    write_space: WriteSpace,
+    executor: str,
+    fault: str,
+    outcome: str,
+    attempts: int,
 ) -> None:
-    """An exception, a NaN or full memory ends one trial with its word; the others finish."""
+    """An exception, a NaN or full memory ends one trial with its word; the others finish.
+
+    A worker whose memory may be spoilt takes no other attempt.
+    """
     study = go(write_space(trials=3, attention=faulty(fault, after=12)))
 
     (trial, *_), others = broken(study), [t for t in study.trials if t not in broken(study)]
@@ -244,6 +252,16 @@ def test_a_failing_training_fails_alone(
     assert others
     assert all(other.outcome == "finished" for other in others)
     assert nothing_runs(study)
+    if executor == "ray" and fault != "nan":
+        for failed in trial.replicates[0].attempts:
+            assert failed.worker not in workers_after(study, failed.ended)
+
+
+def workers_after(study: Study, moment: float | None) -> set[str]:
+    """Who took attempts up after a moment."""
+    assert moment is not None
+    attempts = [a for t in study.trials for r in t.replicates for a in r.attempts]
+    return {attempt.worker for attempt in attempts if attempt.started >= moment}
 
 
 def test_a_trial_that_hangs_is_ended(go: Callable[..., Study], write_space: WriteSpace) -> None:
@@ -282,6 +300,27 @@ def test_a_worker_that_dies_gets_another_attempt(
     replicate = broken(study)[0].replicates[0]
     assert [attempt.outcome for attempt in replicate.attempts] == ["crashed", "finished"]
     assert replicate.attempts[0].worker != replicate.attempts[1].worker
+    assert [epoch["epoch"] for epoch in replicate.curve] == [1, 2, 3]
+    assert nothing_runs(study)
+
+
+def test_a_training_that_ends_its_process_is_resumed(
+    write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """os._exit in this process ends the search with it; `resume` goes on, each epoch kept once."""
+    path = write_space(
+        trials=2, width="0.25", attention=faulty("exit", after=12, once=str(tmp_path / "died"))
+    )
+    command = [sys.executable, "-m", "search", "run", str(path), "--out", str(tmp_path / "runs")]
+    ended = subprocess.run(
+        [*command, "--executor", "inprocess", "--plugin", str(PLUGIN)], capture_output=True
+    )
+    study = search.resume(tmp_path / "runs" / "small", executor="inprocess")
+
+    assert ended.returncode == 7  # what the training itself has said
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 2
+    (replicate,) = broken(study)[0].replicates
+    assert [attempt.outcome for attempt in replicate.attempts] == ["interrupted", "finished"]
     assert [epoch["epoch"] for epoch in replicate.curve] == [1, 2, 3]
     assert nothing_runs(study)
 

@@ -1,6 +1,7 @@
 """An attention that misbehaves on purpose: the contract suite's way to break a real training."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Literal
@@ -29,8 +30,16 @@ class Faulty(nn.Module):
             raise RuntimeError("a fault on purpose")
         if self.fault == "exit":
             os._exit(7)
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hang":
             time.sleep(3600)
+        if self.fault == "spin":
+            sum(range(10**13))  # in C, and nobody else has the interpreter meanwhile
+        if self.fault == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.fault == "cuda":
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         if self.fault == "oom":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return x * float("nan")
@@ -39,7 +48,7 @@ class Faulty(nn.Module):
 def attention(
     channels: int,
     *,
-    fault: Literal["raise", "exit", "hang", "nan", "oom"],
+    fault: Literal["raise", "exit", "kill", "hang", "spin", "stop", "cuda", "nan", "oom"],
     after: int = 30,
     once: str | None = None,
 ) -> nn.Module:

@@ -1,0 +1,31 @@
+"""Two Ray nodes of one CPU each on this machine, taken away when asked to.
+
+A script: it prints the cluster's address, then obeys `remove` (the second node, at once), `behead`
+(what makes the first one the head) and the end of stdin, after which nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ray.cluster_utils import Cluster
+
+
+def main() -> None:
+    """Start the nodes and do as stdin says."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    print(cluster.address, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "remove":
+            cluster.remove_node(second, allow_graceful=False)
+        else:
+            cluster.head_node.kill_gcs_server(check_alive=False)
+            cluster.head_node.kill_raylet(check_alive=False)
+        print("done", flush=True)
+    for node in [*cluster.worker_nodes, cluster.head_node]:
+        node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""What the desk between Ray's hooks and the study makes of workers and nodes that go.
+
+Here Ray is what calls: its trials are ids and its clock is ours. The study is real.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spaces
+from search.desk import DOUBT, FINISHED, RESET, Desk
+from search.errors import Unfit
+from search.logs import tail
+from search.study import Study
+from search.trial import Candidate, Ending
+from search.worker import Workplace
+
+EPOCHS = 3
+SPACE = f"""\
+name: desk
+task: {{name: classification}}
+dataset: {{name: digits}}
+backbone: {{name: resnet, depth: 8, width: {{float: [0.25, 8], step: 0.25}}}}
+attention: {{name: none}}
+training: {{epochs: {EPOCHS}, batch_size: 32, optimizer: {{name: sgd, lr: 0.1}}}}
+"""
+
+
+def examine(values: dict[str, Any]) -> Candidate:
+    """A network as large as it is wide."""
+    width = values["backbone.width"]
+    config = {"training": {"epochs": EPOCHS, "batch_size": 32}, "attention": {"name": "none"}}
+    costs = {"params": 1000 * width, "macs": 1e6 * width}
+    return Candidate(config, f"w{width}", f"w{width}", costs, {}, "", f"w{width}")
+
+
+@dataclass
+class Ray:
+    """A cluster as the desk sees it, and what its hooks would tell."""
+
+    study: Study
+    free: int = 2
+    nodes: set[str] = field(default_factory=lambda: {"here", "there"})
+    now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(
+            self.study,
+            Workplace("checkpoints"),
+            slots=lambda: self.free,
+            nodes=lambda: self.nodes,
+            clock=lambda: self.now,
+        )
+
+    def take(self, name: str) -> dict[str, Any]:
+        """Hand an attempt out; its assignment."""
+        config = self.desk.take(name)
+        assert isinstance(config, dict)
+        assignment: dict[str, Any] = json.loads(config["assignment"])
+        return assignment
+
+    def begin(self, name: str, node: str = "here") -> dict[str, Any]:
+        """Hand an attempt out, and a worker takes it up."""
+        assignment = self.take(name)
+        self.desk.start(name, f"{node}:1", node)
+        return assignment
+
+    def kills(self) -> list[str]:
+        """Whom the step hook kills now."""
+        return self.desk.condemned()
+
+    def outcomes(self, number: int = 0) -> list[str | None]:
+        """How the attempts of a trial ended."""
+        return [a.outcome for a in self.study.trials[number].replicates[0].attempts]
+
+
+def epoch(number: int) -> dict[str, float]:
+    return {"epoch": number, "val_accuracy": 0.5}
+
+
+CRASHED = Ending("crashed", "the actor died")
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Callable[..., Ray]:
+    """A cluster of two nodes and a study with a search section of one's own."""
+
+    def make(**search: Any) -> Ray:
+        path = tmp_path / "desk.yaml"
+        path.write_text(f"{SPACE}search: {json.dumps({'trials': 3, **search})}\n")
+        study = Study.create(
+            tmp_path / "desk",
+            spaces.load(path),
+            examine,
+            reference={"params": 8000, "macs": 8e6},
+            chance=0.1,
+        )
+        return Ray(study)
+
+    return make
+
+
+def test_a_worker_that_never_comes_up_was_an_attempt(ray: Callable[..., Ray]) -> None:
+    """An actor that dies before it takes the attempt up costs an attempt, which is tried again."""
+    cluster = ray()
+    first = cluster.take("a")
+    cluster.desk.died("a", CRASHED, lost=False)
+    again = cluster.begin("b")
+
+    assert cluster.outcomes() == ["crashed", None]
+    assert (again["trial"], again["attempt"]) == (first["trial"], 2)
+
+
+def test_a_cluster_without_room_is_no_end(ray: Callable[..., Ray]) -> None:
+    """With nothing running and no slot left the search is unfit to go on, never finished."""
+    cluster = ray()
+    cluster.begin("a")
+    cluster.desk.died("a", CRASHED, lost=False)
+    cluster.free = 0
+
+    with pytest.raises(Unfit, match=r"no room[^\n]*\n[^\n]*eca-search resume"):
+        cluster.desk.take("b")
+    assert not cluster.study.done
+
+
+def test_an_attempt_without_a_place_is_not_waited_for(ray: Callable[..., Ray]) -> None:
+    """What was handed out before the last node went is not waited for; what runs, is."""
+    cluster = ray()
+    cluster.begin("a")
+    cluster.take("b")
+    cluster.free = 0
+    cluster.desk.refuse_to_wait()
+    cluster.desk.died("a", CRASHED, lost=False)
+
+    with pytest.raises(Unfit, match="no room"):
+        cluster.desk.refuse_to_wait()
+
+
+def test_a_lost_worker_is_preempted_when_its_node_is_gone(ray: Callable[..., Ray]) -> None:
+    """A connection that breaks says nothing: the cluster notices a while later what has gone."""
+    cluster = ray(failures={"crashed": 0})
+    cluster.begin("a", "there")
+    cluster.desk.report("a", epoch(1))
+    cluster.desk.died("a", Ending("crashed", "socket closed"), lost=True)
+    cluster.desk.decide()
+    undecided = cluster.outcomes()
+    assert cluster.desk.take("b") is not None  # the other slot is free meanwhile
+    cluster.nodes = {"here"}
+    cluster.now += DOUBT / 2
+    cluster.desk.decide()
+    again = cluster.begin("c")
+
+    assert undecided == [None]
+    assert cluster.outcomes() == ["preempted", None]
+    assert (again["trial"], again["attempt"], again["known"]) == (0, 2, 1)
+
+
+def test_a_lost_worker_whose_node_lives_has_crashed(ray: Callable[..., Ray]) -> None:
+    """When the node is still there after a while, it was the worker."""
+    cluster = ray()
+    cluster.begin("a", "there")
+    cluster.desk.died("a", Ending("crashed", "socket closed"), lost=True)
+    cluster.now += DOUBT + 1
+    cluster.desk.take("b")
+
+    assert cluster.outcomes()[0] == "crashed"
+
+
+def test_a_death_on_a_dead_node_is_no_crash(ray: Callable[..., Ray]) -> None:
+    """Ray may say of a worker that it died where in truth its node did."""
+    cluster = ray(failures={"crashed": 0})
+    cluster.begin("a", "there")
+    cluster.nodes = {"here"}
+    cluster.desk.died("a", CRASHED, lost=False)
+
+    assert cluster.outcomes() == ["preempted"]
+    assert cluster.study.trials[0].outcome is None
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "reported", "reason"),
+    [
+        ({"trial": 100}, 90.0, "over 100 s in all"),
+        ({"no_progress": 60}, 40.0, "no epoch for 60 s"),
+        ({"trial": 500, "no_progress": 60}, 40.0, "no epoch for 60 s"),
+    ],
+)
+def test_an_attempt_over_its_time_is_killed_once(
+    ray: Callable[..., Ray], timeouts: dict[str, float], reported: float, reason: str
+) -> None:
+    """Both times count from the start; an epoch renews the one without progress alone."""
+    cluster = ray(timeouts=timeouts)
+    cluster.begin("a")
+    cluster.now += reported
+    cluster.desk.report("a", epoch(1))
+    early = cluster.kills()
+    cluster.now += 61
+    late = [cluster.kills(), cluster.kills()]
+    cluster.desk.died("a", CRASHED, lost=False)
+
+    assert early == []
+    assert late == [["a"], []]
+    assert cluster.outcomes() == ["timeout"]
+    assert cluster.study.trials[0].reason == reason
+
+
+def test_a_trial_stopped_by_hand_is_killed_at_once(ray: Callable[..., Ray]) -> None:
+    """It does not go on to its next epoch, and an epoch under way is not counted."""
+    cluster = ray()
+    cluster.begin("a")
+    cluster.study.stop(0)
+    killed = cluster.kills()
+    went_on = not cluster.desk.report("a", epoch(1))
+    cluster.desk.died("a", CRASHED, lost=False)
+
+    assert killed == ["a"]
+    assert went_on
+    assert cluster.study.trials[0].outcome == "pruned"
+    assert cluster.study.trials[0].reason == "stopped by hand"
+    assert not cluster.study.trials[0].epochs
+
+
+def test_a_worker_that_hangs_between_attempts_is_killed(ray: Callable[..., Ray]) -> None:
+    """One that does not take an attempt up is ended, which counts against nobody."""
+    cluster = ray(failures={"crashed": 0})
+    cluster.take("a")
+    cluster.desk.ask("a")
+    cluster.now += RESET - 1
+    cluster.desk.ask("a")
+    early = cluster.kills()
+    cluster.now += 2
+    late = cluster.kills()
+    cluster.desk.died("a", CRASHED, lost=False)
+
+    assert (early, late) == ([], ["a"])
+    assert cluster.outcomes() == ["interrupted"]
+    assert cluster.take("b")["trial"] == 0
+
+
+def test_last_words_of_a_killed_worker_count(ray: Callable[..., Ray]) -> None:
+    """It finished while it was being killed: that stands. Who is next on it has not crashed."""
+    cluster = ray(timeouts={"trial": 100}, failures={"crashed": 0})
+    cluster.begin("a")
+    for number in range(1, EPOCHS):
+        cluster.desk.report("a", epoch(number))
+    cluster.now += 101
+    killed = cluster.kills()
+    cluster.desk.complete("a", epoch(EPOCHS), Ending("finished", ""))
+    cluster.take("b")
+    cluster.desk.died("b", CRASHED, lost=False)
+
+    assert killed == ["a"]
+    assert cluster.outcomes(0) == ["finished"]
+    assert cluster.study.trials[0].epochs == EPOCHS
+    assert cluster.outcomes(1) == ["interrupted"]
+
+
+def test_what_ray_says_of_a_death_is_in_the_log(ray: Callable[..., Ray]) -> None:
+    """A worker that is killed leaves no last line of its own: the driver adds Ray's."""
+    cluster = ray()
+    cluster.begin("a")
+    cluster.desk.died("a", CRASHED, lost=False, said="worker died by signal 9")
+
+    assert "signal 9" in tail(cluster.study.folder, 0, 0, 1)
+
+
+def test_after_an_error_nothing_more_is_handed_out(ray: Callable[..., Ray]) -> None:
+    """A hook that failed ends the search: its error is kept for whoever drives."""
+    cluster = ray()
+    with pytest.raises(OSError, match="full"), cluster.desk.kept():
+        raise OSError("full")
+
+    assert cluster.desk.take("a") == FINISHED
+    assert isinstance(cluster.desk.error, OSError)

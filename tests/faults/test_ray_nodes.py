@@ -1,0 +1,170 @@
+"""A Ray cluster of two nodes that loses one, then its head; who asks it without its token."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import search
+from search.journal import FILE
+
+NODES = Path(__file__).parent / "nodes.py"
+WriteSpace = Callable[..., Path]
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(280)]
+
+
+@dataclass
+class Nodes:
+    """The cluster's processes, its address and what a driver must know to enter."""
+
+    process: subprocess.Popen[str]
+    address: str
+    environment: dict[str, str]
+
+    def lose(self, what: str) -> None:
+        """`remove` the second node, or `behead` the cluster."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def command(self, space: Path, out: Path) -> list[str]:
+        """The command that searches there."""
+        run = [sys.executable, "-m", "search", "run", str(space), "--out", str(out)]
+        return [*run, "--executor", "ray", "--address", self.address]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two nodes that ask for a token."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "5ec7e7" * 10,
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(NODES)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield Nodes(process, process.stdout.readline().strip(), environment)
+    process.stdin.close()
+    try:
+        process.wait(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def epochs(folder: Path) -> Counter[int]:
+    """Epochs in a study's journal, by trial, whoever writes it just now."""
+    if not (folder / FILE).exists():
+        return Counter()
+    try:
+        study = search.load(folder)
+    except search.JournalError:
+        return Counter()
+    return Counter({trial.number: trial.epochs for trial in study.trials})
+
+
+def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
+    """Poll until something holds of what a driver writes."""
+    for _ in range(2400):
+        if condition():
+            return
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.1)
+    raise AssertionError("it never happened")
+
+
+def test_without_its_token_a_cluster_is_not_entered(
+    nodes: Nodes, write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """Exit code 3 and what to do about it; nothing was created."""
+    refused = subprocess.run(
+        nodes.command(write_space(), tmp_path / "runs"),
+        env={**nodes.environment, "RAY_AUTH_TOKEN": "wrong"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert refused.returncode == 3
+    *_, said, remedy = refused.stderr.splitlines()  # Ray's own line comes before
+    assert said.startswith(f"the Ray cluster at {nodes.address} refuses us")
+    assert "RAY_AUTH_TOKEN" in remedy
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_node_that_goes_takes_no_trial_along(
+    nodes: Nodes, write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """Its attempt was preempted, which is no failure; the trial goes on on the other node."""
+    space = write_space(
+        trials=2, epochs=40, attention="{name: none}", search="failures: {crashed: 0}"
+    )
+    folder = tmp_path / "runs" / "small"
+    with subprocess.Popen(
+        nodes.command(space, tmp_path / "runs"),
+        env=nodes.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        wait_until(lambda: sum(n >= 2 for n in epochs(folder).values()) == 2, driver)
+        nodes.lose("remove")
+        said, _ = driver.communicate()
+    study = search.load(folder)
+
+    assert driver.returncode == 0, said
+    attempts = [[a.outcome for a in trial.replicates[0].attempts] for trial in study.trials]
+    assert sorted(attempts) == [["finished"], ["preempted", "finished"]]
+    assert study.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
+    for trial in study.trials:
+        assert [epoch["epoch"] for epoch in trial.replicates[0].curve] == list(range(1, 41))
+
+
+def test_a_study_outlives_its_cluster(
+    nodes: Nodes, write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """Its head gone, the driver says so and exits 75; another cluster goes on from the storage."""
+    folder = tmp_path / "runs" / "small"
+    with subprocess.Popen(
+        nodes.command(write_space(trials=2, epochs=40), tmp_path / "runs"),
+        env=nodes.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        wait_until(lambda: any(n >= 2 for n in epochs(folder).values()), driver)
+        nodes.lose("behead")
+        said, _ = driver.communicate()
+    before = search.load(folder)
+    study = search.resume(folder, executor="ray")
+
+    assert driver.returncode == 75, said
+    assert f"Ray's head at {nodes.address} answers no more" in said
+    assert said.splitlines()[-1].startswith("paused; go on with: eca-search resume")
+    assert not before.counts()["running"]
+    assert study.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
+    for trial in study.trials:
+        assert [epoch["epoch"] for epoch in trial.replicates[0].curve] == list(range(1, 41))
