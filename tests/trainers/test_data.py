@@ -528,6 +528,23 @@ def photo_config(photos: Path, workers: int, **keys: Any) -> Config:
     )
 
 
+def test_classes_that_are_said_are_enough_without_images(tmp_path: Path) -> None:
+    """Costs are known before the data is there; training asks for it all the same."""
+    said = photo_config(tmp_path / "none", 0, classes=1000)
+    assert describe(said).classes == 1000
+    assert trainers.measure(said).params > 1000
+    with pytest.raises(DatasetError, match="no image_folder data"):
+        data.find(said.dataset)
+
+
+def test_classes_that_are_said_must_be_there(photos: Path) -> None:
+    """Four are not the three that lie there; the right number changes no run key."""
+    with pytest.raises(DatasetError, match=r"dataset\.classes: .*has 3 class folders \(got 4\)"):
+        describe(photo_config(photos, 0, classes=4))
+    told, counted = photo_config(photos, 0, classes=3), photo_config(photos, 0)
+    assert trainers.run_key(told, "") == trainers.run_key(counted, "")
+
+
 def test_image_folder_counts_its_classes(photos: Path) -> None:
     """Classes are counted without reading an image; labels follow the names."""
     chosen = photo_config(photos, 0)

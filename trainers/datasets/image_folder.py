@@ -21,12 +21,22 @@ LAYOUT = "train/<class>/*.jpg and, for the confirmation, val/<class>/*.jpg"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 """Whatever the suffix says: some of Pillow's other readers start programs."""
-NOT_IN_KEY = {"workers"}
+NOT_IN_KEY = {"workers", "classes"}
 
 
 def describe(dataset: Dataset) -> Description:
-    """As many classes as train/ has folders, of 3 x 224 x 224 unless told otherwise."""
-    classes = len(_classes(dataset, "train"))
+    """As many classes as train/ has folders, of 3 x 224 x 224 unless told otherwise.
+
+    Where the images are not (yet), as many as `classes` says. Raises DatasetError without either,
+    and where the two differ.
+    """
+    classes = dataset.params.get("classes")
+    if classes is None or any((place / "train").is_dir() for place in folders(dataset)):
+        found = _classes(dataset, "train")
+        if classes not in (None, len(found)):
+            said = f"{found[0].parent} has {len(found)} class folders (got {classes})"
+            raise DatasetError(f"dataset.classes: {said}")
+        classes = len(found)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Description(classes, 3, dataset.image_size or 224, mean, std)
 
@@ -48,14 +58,19 @@ def find(dataset: Dataset, part: Part) -> list[Path]:
 
 
 def dataset(
-    files: list[Path], part: Part, *, workers: Annotated[int, Field(ge=0, le=256)] = 8
+    files: list[Path],
+    part: Part,
+    *,
+    workers: Annotated[int, Field(ge=0, le=256)] = 8,
+    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None,
 ) -> Files:
     """Images in train/<class>/ and val/<class>/, as ImageNet's (Russakovsky et al. 2015).
 
     A search cuts its validation images from train/; val/, which papers report on, is this
     program's test part. Training sees a random resized crop, validation the centre crop.
     `workers` processes decode the files, never more than there are cores; the numbers that
-    come out do not depend on it.
+    come out do not depend on it. `classes`, where it is said, is how many there must be: with it
+    costs are known before the images are there.
     """
     import numpy as np
 
