@@ -119,6 +119,8 @@ class Desk:
         attempt = self.carried.get(trial_id)
         if attempt is None or attempt.ending is not None:
             return False  # its worker is being killed: its end will be told
+        if attempt.begun is None:
+            self.start(trial_id, "")  # whoever it is, it has begun
         attempt.progress = self.clock()
         assignment = attempt.assignment
         return self.study.report(assignment.trial, assignment.replicate, metrics) is not None

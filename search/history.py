@@ -15,8 +15,9 @@ class History:
 
     `asks` counts the proposals of every kind, `carried` those taken over from another study;
     `refused` those over a limit, `invalid` those that cannot be built, `duplicates` those answered
-    from a known trial. `ended` says why the study is over, `halted` why its driver gave up;
-    `tracking_uri`, `executor` and `versions` are the last driver's.
+    from a known trial, `useless` those since the last that trained. `ended` says why the study is
+    over, `halted` why its driver gave up; `tracking_uri`, `executor` and `versions` are the last
+    driver's.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
     driver began, in that order.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
@@ -27,6 +28,7 @@ class History:
         self.trials: dict[int, Trial] = {}
         self.asks = 0
         self.carried = 0
+        self.useless = 0
         self.refused = 0
         self.invalid = 0
         self.tracking_uri: str | None = None
@@ -66,14 +68,17 @@ class History:
                 self.ended = None
             case "ask":
                 self.asks += 1
+                self.useless = 0
                 self._ask(record)
             case "refuse":
                 self.asks += 1
+                self.useless += 1
                 self.invalid += record["outcome"] == "invalid"
                 self.refused += record["outcome"] != "invalid"
             case "alias":
                 self.asks += 1
                 self.duplicates += 1
+                self.useless = 0 if record["replicate"] is not None else self.useless + 1
                 self._alias(record)
             case "start":
                 self._start(record)

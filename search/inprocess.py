@@ -1,8 +1,9 @@
 """The search in this process, one attempt after another: for tests, debugging and notebooks.
 
 The same study, the same worker code, no Ray. A trial that hangs is interrupted by an alarm, which
-reaches Python code and sleeping calls but not a loop in C; a trial that ends the process ends the
-search (the journal is whole, `resume` goes on).
+reaches Python code and sleeping calls but not a loop in C, nor a process that is stopped: Ray's
+workers are killed from outside, which nobody can do here. One stopped by hand ends at its next
+epoch. A trial that ends the process ends the search (the journal is whole, `resume` goes on).
 """
 
 from __future__ import annotations

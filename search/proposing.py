@@ -58,19 +58,17 @@ class Proposing:
 
         `history` must have each one folded in before the next is taken.
         """
-        useless = 0
         baselines = self._space.baselines()
         while len(history.trials) < history.total and not self.exhausted:
             wanted = None
             turn = history.asks - history.carried
             if turn < len(baselines):
                 wanted = baselines[turn]
-            elif useless and useless % USELESS == 0:
+            elif history.useless and history.useless % USELESS == 0:
                 wanted = self._unseen(history)
                 if wanted is None:
                     return
             yield self.ask(history, wanted)
-            useless += 1
 
     def ask(self, history: History, wanted: Values | None = None) -> Proposal:
         """One proposal: the sampler's, or the `wanted` one."""

@@ -32,7 +32,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import cloudpickle, tune
+from ray.air.execution._internal import RayActorManager
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -104,6 +106,41 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
         self._messages = self.attempt(assignment, workplace)
+
+
+class WorkerLost(ray.exceptions.RayActorError):  # type: ignore[misc]
+    """A worker is gone in a way Tune has no case for; `memory`: its node had too little of it."""
+
+    def __init__(self, said: str = "", *, memory: bool = False) -> None:
+        super().__init__(error_msg=said)
+        self.memory = memory
+
+
+class _Manager(RayActorManager):  # type: ignore[misc]
+    """Tune's, with every death told: in ray 2.60 one for want of memory would end the search."""
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _as_death(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+
+
+def _as_death(error: Exception) -> Exception:
+    known = (ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
+    if not isinstance(error, ray.exceptions.RayError) or isinstance(error, known):
+        return error
+    memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+    return WorkerLost(str(error), memory=memory)
+
+
+@contextmanager
+def _every_death_told() -> Iterator[None]:
+    tune_controller.RayActorManager = _Manager
+    try:
+        yield
+    finally:
+        tune_controller.RayActorManager = RayActorManager
 
 
 class _Workers:
@@ -306,6 +343,7 @@ def drive(
             ),
         )
         stack.enter_context(pulse)
+        stack.enter_context(_every_death_told())
         try:
             tuner.fit()
         except HeadGone as error:
@@ -415,7 +453,7 @@ def _ending(error: BaseException | str) -> Ending:
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AttemptFailed):
         return Ending(**json.loads(str(error.cause)))
     sentence = _sentence([line.strip() for line in lines if line.strip()], error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
+    if isinstance(error, WorkerLost) and error.memory:
         return Ending("host_oom", sentence)
     lost = isinstance(error, ray.exceptions.RayActorError) and (
         error.preempted or "node has died" in whole or "node was terminated" in whole

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from search.redaction import redacted
+from search.redaction import redaction
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 HEADER = b"SQLite format 3\0"
@@ -60,7 +60,7 @@ def _no_database(path: str) -> str | None:
 
 def public(uri: str) -> str | None:
     """The URI as it may be written down; None where it holds credentials."""
-    return uri if redacted(uri) == uri else None
+    return uri if redaction({})(uri) == uri else None
 
 
 def stripped(uri: str) -> str:

@@ -6,15 +6,18 @@ import ast
 import hashlib
 import itertools
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import search
-from search.journal import FILE
+from search import journal
+from search.journal import FILE, Journal
 from search.study import Study
 from spaces import durable
 
@@ -173,6 +176,23 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(drive: Drive, tmp_path:
         for trial in search.load(left).trials:
             for replicate in trial.replicates:
                 assert stored[replicate.key] >= min(len(replicate.curve), 2)  # `keep` leaves two
+
+
+def test_a_power_cut_leaves_the_first_record(
+    victim: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The journal's own folder is synced when it is made, and not only by what comes after."""
+    monkeypatch.setattr(os, "fsync", os.fsync)  # taken back at the end, as `Disk` replaces it
+    disk = victim.Disk(tmp_path)
+    book = Journal(tmp_path / "runs" / "study")
+    book.append("note", text="acknowledged")
+    book.commit()
+    disk.cut(tmp_path / "left")
+    book.close()
+
+    assert [r["text"] for r in journal.read(tmp_path / "left" / "runs" / "study")] == [
+        "acknowledged"
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 4, 7])

@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 POWER = "tests/faults/test_failpoints.py::test_a_power_cut_takes_nothing_that_was_acknowledged"
 AGAIN = "tests/faults/test_failpoints.py::test_killed_again_and_again[commit.synced]"
-ANYTHING = "tests/faults/test_state_machine.py::test_nothing_is_lost[200]"
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +41,7 @@ MUTANTS = (
         "search/journal.py",
         "durable.sync_folder(path.parent)",
         "pass",
-        POWER,
+        "tests/faults/test_failpoints.py::test_a_power_cut_leaves_the_first_record",
     ),
     Mutant(
         "a new folder is not synced",
@@ -82,7 +81,7 @@ MUTANTS = (
     Mutant(
         "nobody holds the lock",
         "search/lease.py",
-        "lock.acquire(timeout=ORPHANS if dead else PATIENCE)",
+        "lock.acquire()",
         "pass",
         "tests/search/test_journal.py::test_one_driver_at_a_time",
     ),
@@ -98,7 +97,7 @@ MUTANTS = (
         "search/study.py",
         "study._recover()",
         "pass",
-        AGAIN,
+        "tests/faults/test_failpoints.py::test_killed_at[append.written]",
     ),
     Mutant(
         "checksums are not compared",
@@ -133,14 +132,21 @@ MUTANTS = (
         "search/study.py",
         "reason = self.stopping.get(number)",
         "reason = None",
-        ANYTHING,
+        "tests/faults/test_state_machine.py::test_a_stop_outlives_its_driver",
     ),
     Mutant(
-        "an epoch is recorded twice",
+        "an interrupted trial starts from nothing known",
+        "search/study.py",
+        "known=len(known.curve) if known else 0,",
+        "known=99,",
+        "tests/faults/test_state_machine.py::test_nothing_is_lost[200]",
+    ),
+    Mutant(
+        "an epoch counts whenever it is told",
         "search/study.py",
         "if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):",
         "if False:",
-        AGAIN,
+        "tests/search/test_study.py::test_what_is_reported_twice_is_kept_once",
     ),
 )
 
@@ -155,7 +161,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tested(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+def outcome(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     """Run one test of the copy, on the copy."""
     command = [
         sys.executable,
@@ -176,7 +182,7 @@ def tested(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("test", sorted({mutant.test for mutant in MUTANTS}))
 def test_the_copy_as_it_is_passes(test: str, copy: Path) -> None:
     """What fails below fails for its mutation alone."""
-    done = tested(copy, test)
+    done = outcome(copy, test)
 
     assert done.returncode == 0, done.stdout
 
@@ -189,7 +195,7 @@ def test_a_mutant_is_noticed(mutant: Mutant, copy: Path) -> None:
     assert text.count(mutant.line) == 1
     file.write_text(text.replace(mutant.line, mutant.instead))
     try:
-        done = tested(copy, mutant.test)
+        done = outcome(copy, mutant.test)
     finally:
         file.write_text(text)
 

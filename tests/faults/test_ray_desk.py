@@ -9,17 +9,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import spaces
+from search.cluster import Pulse
 from search.desk import DOUBT, FINISHED, RESET, Desk
 from search.errors import Unfit
 from search.logs import tail
 from search.study import Study
 from search.trial import Candidate, Ending
 from search.worker import Workplace
+from spaces import durable
 
 EPOCHS = 3
 SPACE = f"""\
@@ -278,3 +281,46 @@ def test_after_an_error_nothing_more_is_handed_out(ray: Callable[..., Ray]) -> N
 
     assert cluster.desk.take("a") == FINISHED
     assert isinstance(cluster.desk.error, OSError)
+
+
+def test_a_full_disk_comes_out_of_rays_hooks(ray: Callable[..., Ray]) -> None:
+    """The hook in which the journal fails raises, and the next one raises the same error again."""
+    from search.ray_tune import _Scheduler, _Watch, _Workers
+
+    cluster = ray()
+    cluster.begin("a")
+    workers = _Workers(cluster.desk)
+    result = {"metrics/epoch": 1, "metrics/val_accuracy": 0.5}
+    durable.arm("append.begun:1:enospc")
+    try:
+        with pytest.raises(OSError, match="No space left") as full:
+            _Scheduler(cluster.desk, workers).on_trial_result(
+                None, SimpleNamespace(trial_id="a"), result
+            )
+    finally:
+        durable.arm(None)
+    with pytest.raises(OSError, match="No space left") as again:
+        _Watch(cluster.desk, workers, Pulse("127.0.0.1:1")).on_step_begin(0, [])
+
+    assert again.value is full.value
+    assert not cluster.study.trials[0].epochs
+
+
+def test_a_worker_killed_for_memory_is_a_death_like_others() -> None:
+    """Ray's memory monitor tells of it by an error that Tune has no case for: it would end all."""
+    from ray import cloudpickle
+    from ray.exceptions import OutOfMemoryError
+
+    from search.ray_tune import _ending, _Manager
+
+    told: list[Exception] = []
+    actor = SimpleNamespace(actor_id=7, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager = object.__new__(_Manager)
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_task_failed(task, OutOfMemoryError("1 worker was killed\nlow on memory"))
+    error = cloudpickle.loads(cloudpickle.dumps(told[0]))  # Tune keeps it in a file
+
+    assert manager._failed_actor_ids == {7}
+    assert _ending(error) == Ending("host_oom", "1 worker was killed")

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,7 @@ from hypothesis.stateful import (
 )
 
 import spaces
+from search.history import replicate_of
 from search.journal import FILE
 from search.projection import Snapshot, trial_run
 from search.study import Study
@@ -94,12 +96,16 @@ def _hand(study: Study, place: Place | None) -> Assignment | None:
 
 def _metrics(study: Study, place: Place, word: str) -> dict[str, Any]:
     """The next epoch: a function of network, seed and epoch; or a bad one."""
-    trial = study.history.trials[place[0]]
-    replicate = trial.replicates[place[1]]
-    epoch = len(replicate.curve) + 1
-    noise = int.from_bytes(f"{trial.key}{replicate.seed}{epoch}".encode(), "big") % 997
+    key = study.history.trials[place[0]].key_of(place[1])
+    epoch = _epochs(study, place) + 1
+    noise = int.from_bytes(f"{key}{epoch}".encode(), "big") % 997
     accuracy = {"": 0.1 + noise / 2000, "nan": float("nan"), "bad": "none"}[word]
     return {"epoch": epoch, "val_accuracy": accuracy}
+
+
+def _epochs(study: Study, place: Place) -> int:
+    replicate = replicate_of(study.history.trials[place[0]], place[1])
+    return len(replicate.curve) if replicate else 0
 
 
 class Torture(RuleBasedStateMachine):
@@ -154,10 +160,8 @@ class Torture(RuleBasedStateMachine):
     def report(self, data: st.DataObject, word: str) -> None:
         """An epoch of a running attempt; after the last one it has finished."""
         place = data.draw(st.sampled_from(self.running()))
-        if len(self.study.history.trials[place[0]].replicates[place[1]].curve) < EPOCHS:
-            self.decide(Decision("report", place, word))
-        else:
-            self.decide(Decision("end", place, "finished"))
+        over = _epochs(self.study, place) == EPOCHS
+        self.decide(Decision("end", place, "finished") if over else Decision("report", place, word))
 
     @precondition(lambda self: self.running())
     @rule(data=st.data())
@@ -165,8 +169,7 @@ class Torture(RuleBasedStateMachine):
         """A running attempt comes to its end, one way or the other."""
         place = data.draw(st.sampled_from(self.running()))
         while place in self.running():
-            trial = self.study.history.trials[place[0]]
-            over = len(trial.replicates[place[1]].curve) == EPOCHS
+            over = _epochs(self.study, place) == EPOCHS
             self.decide(Decision("end", place, "finished") if over else Decision("report", place))
 
     @precondition(lambda self: self.running())
@@ -349,7 +352,10 @@ def _runs(study: Study) -> list[Any]:
 
 
 def _facts(trial: Any) -> Any:
-    """A trial without its times and attempts."""
+    """A trial without its times and attempts, nor replicates that were stopped while they waited:
+    one of a driver that died on the way was never begun.
+    """
+    replicates = [r for r in trial.replicates if not (r.number and r.outcome == "pruned")]
     return (
         trial.values,
         trial.config,
@@ -357,7 +363,7 @@ def _facts(trial: Any) -> Any:
         trial.outcome,
         trial.objectives,
         trial.spread,
-        [(r.number, r.seed, r.key, r.curve, r.outcome) for r in trial.replicates],
+        [(r.number, r.seed, r.key, r.curve, r.outcome) for r in replicates],
         [alias["values"] for alias in trial.aliases],
     )
 
@@ -367,7 +373,8 @@ def _told(study: Study) -> list[Any]:
     return [(t.state, t.params, t.values, t.system_attrs) for t in study.optuna.trials]
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_nothing_is_lost(examples: int, victim: ModuleType) -> None:
     """Whatever happens, in any order: acknowledged is kept, and the search goes on as it would."""
     machine = type("Torture", (Torture,), {"victim": victim})
@@ -380,3 +387,66 @@ def test_nothing_is_lost(examples: int, victim: ModuleType) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# ---- what it has found ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(victim: ModuleType, tmp_path: Path) -> Callable[..., tuple[Study, Assignment]]:
+    """A study with one attempt under way."""
+
+    def make(**search: Any) -> tuple[Study, Assignment]:
+        text = f"{SPACE}search: {json.dumps({'trials': 3, **search})}\n"
+        study = victim.create(tmp_path / "study", spaces.load(Path("torture.yaml"), text=text))
+        assignment = study.next()
+        study.start(assignment, "virtual:1")
+        return study, assignment
+
+    return make
+
+
+def test_a_stop_outlives_its_driver(begun: Callable[..., tuple[Study, Assignment]]) -> None:
+    """A driver that ends before a stopped trial's worker was told ends it as stopped."""
+    study, assignment = begun()
+    study.stop(assignment.trial)
+    study.close()
+
+    assert study.trials[0].outcome == "pruned"
+    assert study.trials[0].reason == "stopped by hand"
+
+
+def test_too_large_and_halved_are_one_record(
+    begun: Callable[..., tuple[Study, Assignment]],
+) -> None:
+    """No kill comes between the two: a batch that was too large is never tried again as it was."""
+    study, assignment = begun(oom="halve_batch")
+    study.end(assignment.trial, 0, Ending("oom", "too large"))
+    study.commit()
+    path = study.folder / FILE
+
+    (end,) = [line for line in path.read_text().splitlines() if '"outcome":"oom"' in line]
+    assert '"accumulate":2' in end
+    assert path.read_text().splitlines()[-1] == end
+    study.close()
+
+
+def test_useless_proposals_count_on(victim: ModuleType, tmp_path: Path) -> None:
+    """What was proposed in vain before a driver's end counts after it: the search turns to an
+    unseen point as early as it would have.
+    """
+    limited = f"{SPACE}search: {{trials: 3, limits: {{params: 1}}}}\n"
+    study = victim.create(tmp_path / "study", spaces.load(Path("torture.yaml"), text=limited))
+    durable.arm("append.begun:41:enospc")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            study.next()
+    finally:
+        durable.arm(None)
+        study.close()
+    again = Study.drive(study.folder, study.space, victim.examiner(study.space))
+
+    assert again.history.useless == 40
+    assert again.next() is None
+    assert again.history.asks == 100
+    again.close()
