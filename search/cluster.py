@@ -112,13 +112,14 @@ def refusal(address: str, *, timeout: float) -> str:
     return ""
 
 
-def knock(address: str) -> None:
-    """Raise `Unfit` where nobody listens: Ray would try for minutes."""
-    if not address.rpartition(":")[2].isdigit():
+def knock(address: str, reads: str) -> None:
+    """Raise `Unfit` where nobody listens, Ray reading the address so: it would try for minutes."""
+    if not reads.rpartition(":")[2].isdigit():
         return  # "local", "auto": nothing to knock at
-    if said := refusal(address, timeout=5):
+    if said := refusal(reads, timeout=5):
+        there = "" if reads == address else f", which Ray reads as {reads}"
         raise Unfit(
-            f"no Ray cluster at {address} ({said})\n"
+            f"no Ray cluster at {address}{there} ({said})\n"
             "  start one with `ray start --head`, or leave --address out"
         )
 

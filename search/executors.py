@@ -101,7 +101,7 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
 def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
     kept = study.space.search.checkpoints
     return Workplace(
-        checkpoints=kept.uri or str(study.folder / "checkpoints"),
+        checkpoints=study.checkpoints,
         every=kept.every,
         keep=kept.keep,
         threads=max(1, int(study.space.search.resources.cpu)),

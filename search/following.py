@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from search import away, pareto, text
 from search.away import TrackingError
 from search.background import Background
+from search.errors import JournalError
 from search.projection import Snapshot, sha, study_run, trial_run
 from search.tracking import PARENT, Store
 
@@ -100,6 +101,13 @@ class Tracking:
             self._say(f"MLflow is behind: {self._again}")
         return level
 
+    def leave(self) -> None:
+        """End without another word; what is being written just now is waited for a little."""
+        if self._background is not None:
+            self._left = True
+            self._background.close(HURRY, HURRY)
+            self._background = None
+
     def __enter__(self) -> Tracking:
         self.start()
         return self
@@ -110,14 +118,36 @@ class Tracking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close(HURRY if kind else PATIENCE)
+        """Close; the study may hold more than its journal took, or be another driver's by now."""
+        if isinstance(error, JournalError):
+            self.leave()
+        elif isinstance(error, OSError) and not self._retold():
+            self.leave()
+            self._say(f"MLflow is behind: {self._again}")
+        else:
+            self.close(HURRY if kind else PATIENCE)
 
     @property
     def _again(self) -> str:
         """The command that brings this store level later."""
         return text.typed("sync", self._study.folder, self.uri)
 
+    def _retold(self) -> bool:
+        """Go by what the journal tells on the disk from now on; False where that is not to be had.
+
+        What was decided, but not acknowledged, will be decided anew.
+        """
+        from search.study import Study
+
+        try:
+            self._study = Study.read(self._study.folder, self._study.space)
+        except (OSError, JournalError):
+            return False
+        return True
+
     def _work(self, last: bool) -> None:
+        if self._left:
+            return
         if last and self._final is not None:
             self._level(self._final)
         else:
@@ -142,6 +172,8 @@ class Tracking:
             self._front = _front(snapshot)
         parent = _parent(store, snapshot)
         for number in sorted(self._unwritten):
+            if self._left:
+                return
             run = trial_run(self._trials[number], snapshot, parent)
             store.put(number, run, front=number in self._front)
             self._unwritten.discard(number)

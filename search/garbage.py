@@ -39,6 +39,8 @@ def find(study: Study, *, driven: bool) -> Iterator[Waste]:
     """What may go, trial by trial; `driven` says that a driver is at work meanwhile."""
     system, place = _place(study)
     front = {member.number for member in study.pareto()}
+    if study.space.search.duplicates == "replicate":  # another seed may bring any of them back
+        front |= {trial.number for trial in study.trials if trial.outcome == "finished"}
     alive = [t for t in study.trials if t.number in front or _wanted(t, driven)]
     looked = {key for trial in alive for key in _keys(study, trial)}
     for trial in study.trials:
@@ -110,11 +112,10 @@ def _place(study: Study) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
-    uri = study.space.search.checkpoints.uri
-    if uri and "://" in uri:
-        system, place = url_to_fs(uri)
+    if "://" in study.checkpoints:
+        system, place = url_to_fs(study.checkpoints)
         return system, str(place).rstrip("/")
-    return LocalFileSystem(), str(Path(uri or study.folder / "checkpoints").absolute())
+    return LocalFileSystem(), str(Path(study.checkpoints).absolute())
 
 
 def _files(system: Any, folder: str) -> dict[str, int]:

@@ -175,7 +175,9 @@ class History:
         self.trials[trial.number] = replace(trial, replicates=replicates)
 
     def counts(self) -> dict[str, int]:
-        """How many trials run or wait, and how many proposals cost nothing."""
+        """How many trials run or wait, how many proposals cost nothing, and how many trials were
+        lost with their nodes once too often: no failures, but no results either.
+        """
         running = {t.number for t in self.trials.values() if any(map(is_open, t.replicates))}
         unended = {trial.number for trial in self.trials.values() if trial.outcome is None}
         return {
@@ -184,6 +186,7 @@ class History:
             "infeasible": self.refused,
             "duplicate": self.duplicates,
             "invalid": self.invalid,
+            "preempted": sum(t.outcome == "preempted" for t in self.trials.values()),
         }
 
     def outcomes(self) -> dict[str, int]:

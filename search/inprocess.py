@@ -20,6 +20,9 @@ from search.trial import Assignment, Ending
 from search.worker import Workplace
 from spaces.settings import Timeouts
 
+AGAIN = 1.0
+"""Seconds after which the alarm rings again in a trial that has swallowed it."""
+
 Watch = Callable[[Study], None]
 Attempt = Callable[[Assignment, Workplace], Iterator[dict[str, float] | Ending]]
 
@@ -72,7 +75,10 @@ class _Late(BaseException):
 
 
 class _Alarm:
-    """Inside `with`, throws `_Late` when a time (seconds) is over; in the main thread alone."""
+    """Inside `with`, throws `_Late` when a time (seconds) is over; in the main thread alone.
+
+    A bare `except` or a `__del__` may swallow it, so it rings until the block is left.
+    """
 
     def __init__(self, limits: Timeouts) -> None:
         self._limits = limits
@@ -93,7 +99,7 @@ class _Alarm:
             left.append((quiet, f"no epoch for {quiet:g} s"))
         seconds, self._why = min(left)
         self._before = signal.signal(signal.SIGALRM, self._ring)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
 
     def __exit__(
         self,
@@ -106,4 +112,8 @@ class _Alarm:
             signal.signal(signal.SIGALRM, self._before)
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
-        raise _Late(self._why)
+        if frame is None or frame.f_code not in _OWN:  # thrown there it would leave the timer on
+            raise _Late(self._why)
+
+
+_OWN = (_Alarm.__enter__.__code__, _Alarm.__exit__.__code__)

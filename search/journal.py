@@ -170,13 +170,14 @@ def read(folder: Path) -> list[Record]:
     Raises `JournalError` when there is none, one is damaged, or all of them were lost.
     """
     path = folder / FILE
-    if not path.is_file():
+    left = _left(folder)
+    if not path.is_file() and not left:
         raise JournalError(f"{folder}: no study here (it has no {FILE})")
     records, _ = _load(path, quiet=True)
-    left = [name for name in LATER if (folder / name).exists()]
     if left and not records:
+        said = "it holds no record" if path.is_file() else "it is gone"
         raise JournalError(
-            f"{path}: it holds no record, but a study was here ({', '.join(left)}).\n"
+            f"{path}: {said}, but a study was here ({', '.join(left)}).\n"
             "  Nothing was changed. Restore it from a copy, or remove the folder to start anew."
         )
     return records
@@ -185,9 +186,14 @@ def read(folder: Path) -> list[Record]:
 def exists(folder: Path) -> bool:
     """Whether a study was started here: whether its journal holds an acknowledged record.
 
-    Raises `JournalError` for a damaged journal, as `read` does.
+    Raises `JournalError` for a journal that is damaged or was lost, as `read` does.
     """
-    return (folder / FILE).is_file() and bool(read(folder))
+    return bool((folder / FILE).is_file() or _left(folder)) and bool(read(folder))
+
+
+def _left(folder: Path) -> list[str]:
+    """What is there of a study besides its journal."""
+    return [name for name in LATER if (folder / name).exists()]
 
 
 def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> None:

@@ -89,7 +89,7 @@ def run(
         _agreed(known, space, "the space you gave")
         return _resume(known, space, None, wish, force, tracking_uri, watch, say)
     if known is not None:
-        space = _renamed(space, folder.parent)
+        space = _renamed(space, folder.parent, _total(known, space))
         folder = folder.with_name(space.name)
     return _start(folder, space, known, wish, tracking_uri, watch, say)
 
@@ -129,6 +129,8 @@ def _start(
                 found = list(edits.carried(known, space, examine))
                 for trial, values in found:
                     study.carry(trial, values)
+                study.carried(len(found))
+                study.extend(max(study.history.total, len(study.trials)))
                 finished = known.outcomes()["finished"]
                 say(f"{folder}: {len(found)} of {finished} results of {known.name} carried over")
             _write(folder, space)
@@ -170,7 +172,7 @@ def resume(
     space, tracking_uri = without_password(space, tracking_uri, say)
     wish = Wish(executor, address, max_concurrent)
     if fork:
-        forked = _renamed(space, folder.parent)
+        forked = _renamed(space, folder.parent, trials or _total(study, space))
         return _start(folder.with_name(forked.name), forked, study, wish, tracking_uri, watch, say)
     _agreed(study, space, f"{folder / SPACE}{' with your overrides' * bool(overrides)}")
     return _resume(study, space, trials, wish, force, tracking_uri, watch, say)
@@ -184,6 +186,11 @@ def load(folder: str | Path) -> Study:
         raise JournalError(f"{folder}: the journal holds no record yet")
     for plugin in records[0]["plugins"]:
         catalogue.plug(plugin)
+    if "forked" in records[0] and not any(record["kind"] == "carried" for record in records):
+        raise JournalError(
+            f"{folder}: this fork was cut short while it took results over\n"
+            "  remove the folder and fork again: the study that it came from is as it was"
+        )
     newest = next(record for record in reversed(records) if "space" in record)
     space = spaces.load(folder / SPACE, text=newest["space"])
     return Study(folder, space, records)
@@ -222,7 +229,11 @@ def _resume(
     from search import edits
     from search.examine import examiner
 
-    wish = replace(wish, executor=wish.executor or ended.history.executor)
+    changed = edits.changes(ended.space, space)
+    known = None if "search.executor" in changed else ended.history.executor
+    wish = replace(wish, executor=wish.executor or known)
+    if "search.tracking.uri" not in changed:
+        tracking_uri = tracking_uri or ended.tracking_uri
     examine = examiner(space)
     first = preflight.first_point(space, examine)  # its data may have gone since
     for library, (then, now) in preflight.upgraded(ended.history.versions).items():
@@ -231,14 +242,14 @@ def _resume(
         _fits_device(space, first, executor)
         study = Study.drive(folder, space, examine, force=force, say=say)
         try:
-            study.edited(edits.changes(ended.space, space))
+            study.edited(changed)
             study.extend(wanted)
             _write(folder, space)
             sweep(folder)
         except BaseException:
             study.close()
             raise
-        return drive(study, executor, tracking_uri or ended.tracking_uri, watch, say)
+        return drive(study, executor, tracking_uri, watch, say)
 
 
 def _agreed(study: Study, space: Space, called: str) -> None:
@@ -258,11 +269,21 @@ def _agreed(study: Study, space: Space, called: str) -> None:
         )
 
 
-def _renamed(space: Space, out: Path) -> Space:
-    """The space under a name that no study in `out` has: its own, or that with -2, -3 ... after."""
+def _total(known: Study, space: Space) -> int:
+    """How many trials a fork has in all: what its space says anew, else what its study had."""
+    asked = space.search.trials or 1
+    return asked if asked != known.space.search.trials else max(asked, known.history.total)
+
+
+def _renamed(space: Space, out: Path, trials: int) -> Space:
+    """The space of a fork with so many trials, under a name that no study in `out` has.
+
+    That is its own, or its own with -2, -3 ... after it.
+    """
     names = itertools.chain([space.name], (f"{space.name}-{n}" for n in itertools.count(2)))
     name = next(name for name in names if not journal.exists(out / name))
-    return spaces.load(space.source, text=space.to_yaml(), overrides=[f"name={name}"])
+    wanted = [f"name={name}", f"search.trials={trials}"]
+    return spaces.load(space.source, text=space.to_yaml(), overrides=wanted)
 
 
 def _fits_device(space: Space, values: dict[str, object], executor: Executor) -> None:

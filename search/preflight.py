@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from search import options, store
@@ -15,6 +16,7 @@ from spaces.errors import Problem, clipped
 
 if TYPE_CHECKING:
     from search.proposing import Examine
+    from search.study import Study
 
 TRIED = 100
 """Random points that may turn out impossible before the space is refused."""
@@ -114,6 +116,41 @@ def whole(space: Space, examine: Examine, say: Callable[[str], None]) -> None:
     unbuilt = options.drawn(space, examine, FEW)
     if unbuilt.failed:
         say(f"note: {unbuilt}")
+
+
+def unchanged(study: Study, examine: Examine) -> None:
+    """Refuse to go on where what was trained would not train today to what it did then.
+
+    The run key tells, which holds the data's content and the source of plugins. One trial is
+    examined anew for each dataset and each set of variants. Raises Unfit, naming the trial.
+    """
+    seen: set[str] = set()
+    for trial in study.trials:
+        parts = [trial.config.get("dataset"), *_named([*trial.config.values()])]
+        if (made := json.dumps(parts, sort_keys=True)) in seen:
+            continue
+        seen.add(made)
+        try:
+            found = f"its run key is {examine(trial.values).key}"
+        except ValueError as error:
+            found = f"it cannot be built: {options.reason(error)}"
+        if found != f"its run key is {trial.key}":
+            raise Unfit(
+                f"{study.folder}: the data (or a plugin, or eca-search) is not what this study "
+                f"began with\n  trial {trial.number}: {found}; it was {trial.key}\n"
+                "  put back what has changed, or with --fork begin a new study with what is there"
+            )
+
+
+def _named(part: Any) -> Iterator[str]:
+    """The names of the variants in a part of a config."""
+    if isinstance(part, dict):
+        if "name" in part:
+            yield part["name"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from _named(inner)
 
 
 def refusal(space: Space, key: str, message: str) -> SpaceError:

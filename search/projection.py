@@ -136,8 +136,6 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
         tags["eca.aliases"] = str(len(trial.aliases))
     if trial.accumulate > 1:  # after `oom: halve_batch`: not the recipe that was proposed
         tags["eca.accumulate"] = str(trial.accumulate)
-    if trial.accumulate > 1:
-        tags["eca.accumulate"] = str(trial.accumulate)
     if trial.reason:
         tags["eca.reason"] = redacted(trial.reason)
     files: dict[str, Callable[[], str | bytes]] = {"config.yaml": partial(config_text, trial)}

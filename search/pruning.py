@@ -169,6 +169,14 @@ class Pruning:
             self._curves[number][epoch] = value
             self._trials[number].report(value, epoch)
 
+    def anew(self, number: int) -> None:
+        """The trial begins again with another recipe: what it has reported was not its own."""
+        known = self._trials[number]._trial_id
+        self._peers.forget(known)
+        self._trials[number] = optuna.Trial(self.study, known)
+        self._curves[number] = {}
+        self._answers.pop(number, None)
+
     def stop(self, number: int) -> str | None:
         """Why the trial should stop now, in words and with its rivals; None: it goes on.
 
@@ -234,6 +242,12 @@ class _Peers(InMemoryStorage):
             yield
         finally:
             self._visible = None
+
+    def forget(self, trial_id: int) -> None:
+        """Drop the reports of a trial, and what a pruner has noted there."""
+        trial = self.get_trial(trial_id)
+        trial.intermediate_values = {}
+        trial.system_attrs = {}
 
     def get_all_trials(
         self,

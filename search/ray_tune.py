@@ -399,7 +399,7 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
 
 
 def _init(where: str, cpus: int | None) -> None:
-    knock(_as_ray_reads(where))
+    knock(where, _as_ray_reads(where))
     constants = ray._private.ray_constants
     several = constants.ENABLE_RAY_CLUSTER  # on Linux Ray takes no loopback address unless told
     constants.ENABLE_RAY_CLUSTER = several and where != "local"

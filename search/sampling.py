@@ -101,7 +101,8 @@ class MainStudy:
                 objectives = self._space.search.objectives
                 self.optuna.tell(told, [trial.objectives[name] for name in objectives])
             else:
-                state = TrialState.FAIL if trial.failed else TrialState.PRUNED
+                lost = trial.failed or trial.outcome == "preempted"
+                state = TrialState.FAIL if lost else TrialState.PRUNED
                 self.optuna.tell(told, state=state)
 
     def waits(self, trial: int) -> bool:

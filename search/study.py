@@ -175,6 +175,10 @@ class Study:
         if changes:
             self._record("edit", space=self.space.to_yaml(), changes=dict(changes))
 
+    def carried(self, trials: int) -> None:
+        """Say that so many trials of another study were taken over, which is all there are."""
+        self._record("carried", trials=trials)
+
     def carry(self, known: Trial, values: Mapping[str, Any]) -> None:
         """Take over the results of another study's trial: the same run, at these values here."""
         proposal = self._sampling.ask(self.history, dict(values))
@@ -191,6 +195,14 @@ class Study:
                 for metrics in replicate.curve:
                     self._record("epoch", trial=number, replicate=replicate.number, metrics=metrics)
                 self.end(*waiting, Ending("finished", "carried over"))
+
+    @property
+    def checkpoints(self) -> str:
+        """Where its training states are: a folder or an fsspec URI, this study's alone."""
+        uri = self.space.search.checkpoints.uri
+        if uri is None:
+            return str(self.folder / "checkpoints")
+        return f"{uri.rstrip('/')}/{self.name}-{self.uuid[:8]}"
 
     def note(self, text: str) -> None:
         """Keep a sentence for whoever reads the study later."""
@@ -407,7 +419,8 @@ class Study:
     def _hopeless(self) -> str:
         """Why going on makes no sense: what ended since the driver began failed for one reason."""
         ended = [self.history.trials[number] for number in self.history.lately]
-        return verdict.hopeless(ended, self.space.search.failures.consecutive)
+        proven = any(t.outcome in {"finished", "pruned"} for t in self.history.trials.values())
+        return verdict.hopeless(ended, self.space.search.failures.consecutive, proven=proven)
 
     def _end_waiting(self, number: int) -> None:
         """End what a stopped trial has waiting for a worker."""
@@ -505,6 +518,8 @@ class Study:
         if record["kind"] == "end":
             if record["final"]:
                 self._pruning.end(record["trial"], record["outcome"])
+            elif "accumulate" in record:
+                self._pruning.anew(record["trial"])
         elif self.judged is not None:
             metrics = record["metrics"]
             self._pruning.report(record["trial"], int(metrics["epoch"]), metrics[self.judged])

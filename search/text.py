@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from search.study import Study
     from search.trial import Trial
 
-FREE = ("duplicate", "infeasible", "invalid")
-"""Proposals that train nothing: seen before, over a limit, not to be built."""
+FREE = ("duplicate", "infeasible", "invalid", "preempted")
+"""Proposals that train nothing, and trials lost with their nodes: no result and no failure."""
 MACS = "MACs: multiply-adds of one image in inference; 1 MAC = 2 FLOPs"
 
 

@@ -70,11 +70,12 @@ def halved(trial: Trial, index: int, ending: Ending) -> int | None:
     return parts if trial.config["training"]["batch_size"] >= 2 * parts else None
 
 
-def hopeless(ended: Sequence[Trial], consecutive: int) -> str:
+def hopeless(ended: Sequence[Trial], consecutive: int, *, proven: bool) -> str:
     """Why a search is given up: its newest so many trials all failed, for one reason; else empty.
 
-    A training that diverges, is too large or too slow says something about its config: once another
-    trial has come through, such failures are answers and end nothing.
+    A training that diverges, is too large or too slow says something about its config: where the
+    search is `proven`, since a trial of it has come through, such failures are answers and end
+    nothing.
     """
     newest = ended[-consecutive:]
     if len(newest) < consecutive or not all(trial.failed for trial in newest):
@@ -82,7 +83,7 @@ def hopeless(ended: Sequence[Trial], consecutive: int) -> str:
     outcome = newest[0].outcome or ""
     if len({_reason(trial) for trial in newest}) > 1:
         return ""
-    if outcome in ABOUT_THE_CONFIG and any(not trial.failed for trial in ended):
+    if outcome in ABOUT_THE_CONFIG and proven:
         return ""
     return f"{consecutive} trials in a row failed for one reason: {outcome}: {newest[-1].reason}"
 

@@ -83,14 +83,15 @@ def _trained(
             catalogue.plug(plugin)
         if workplace.threads is not None:
             torch.set_num_threads(workplace.threads)
-        for metrics in trainers.history(place)[assignment.known :]:
-            yield metrics  # stored before the last driver could record them
+        config = Config.model_validate(assignment.config)
+        stored = trainers.history(place, config, seed=assignment.seed)
+        yield from stored[assignment.known :]  # trained before the last driver could record them
         for metrics in trainers.train(
-            Config.model_validate(assignment.config),
+            config,
             seed=assignment.seed,
             device="cuda" if workplace.gpu else "cpu",
             checkpoint=place,
-            resume=True,
+            resume=bool(stored),  # nothing, or another run's: the trial starts over
             every=workplace.every,
             keep=workplace.keep,
         ):

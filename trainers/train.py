@@ -72,7 +72,7 @@ def train(
     `checkpoint` is a folder, or an fsspec URI, of this run alone. Every `every` epochs and at the
     end the state is stored there, before the epoch's metrics are yielded; the last `keep` stay.
     `resume` goes on after the newest whole one (`history` tells the metrics up to there) and starts
-    over where there is none. A disk that is full or away costs a warning, not the run.
+    over where there is none. A store that is full or away costs a warning, not the run.
 
     Raises ValueError for settings that do not suit data or device (`fits` and `check_device` tell
     before), DatasetError for data missing or
@@ -86,11 +86,12 @@ def train(
     key = run_key(config, source.digest()) if checkpoint is not None else ""
     if checkpoint is not None and resume:
         run.load(checkpoints.newest(checkpoint), key)
+    stale = set() if checkpoint is None else _later(checkpoint, len(run.history))
     for epoch in range(len(run.history) + 1, config.training.epochs + 1):
         with _randomness(derive(seed, "network", epoch), place):
             metrics = run.advance(epoch, training, validation)
         if checkpoint is not None and (epoch % every == 0 or epoch == config.training.epochs):
-            _save(checkpoint, epoch, run.state(key), keep)
+            _save(checkpoint, epoch, run.state(key), keep, stale)
         yield dict(metrics)
 
 
@@ -111,10 +112,23 @@ def check_device(config: Config, device: str | torch.device | None = None) -> to
     return torch.device(chosen)
 
 
-def history(checkpoint: str | Path) -> list[Metrics]:
-    """The metrics of every epoch up to the newest whole checkpoint; empty without one."""
+def history(
+    checkpoint: str | Path, config: Config | None = None, *, seed: int = 0
+) -> list[Metrics]:
+    """The metrics of every epoch up to the newest whole checkpoint; empty without one.
+
+    With `config` its own, trained with `seed` on the data that is there now: for another run's
+    checkpoint the answer is empty, with a warning. Raises DatasetError then for data that is not.
+    """
     state = checkpoints.newest(checkpoint)
-    return [] if state is None else list(state["history"])
+    if state is None:
+        return []
+    if config is not None:
+        key = run_key(config, find(config.dataset).digest())
+        if said := _foreign(state, key, seed):
+            warnings.warn(f"{checkpoint}: {said}; it is passed over", RuntimeWarning, stacklevel=2)
+            return []
+    return list(state["history"])
 
 
 def chance(config: Config) -> float:
@@ -232,11 +246,8 @@ class Run:
         """Go on from `state`, if there is one. Raises CheckpointError where it is another run's."""
         if state is None:
             return
-        if (state["key"], state["seed"]) != (key, self.seed):
-            raise checkpoints.CheckpointError(
-                f"this checkpoint is another run's (got run key {state['key']} with seed "
-                f"{state['seed']}; allowed {key} with seed {self.seed})"
-            )
+        if said := _foreign(state, key, self.seed):
+            raise checkpoints.CheckpointError(said)
         self.history = list(state["history"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -270,14 +281,44 @@ def _randomness(seed: int, device: torch.device) -> Iterator[None]:
             torch.backends.cudnn.benchmark = before
 
 
-def _save(location: str | Path, epoch: int, state: dict[str, Any], keep: int) -> None:
-    """Store an epoch's state and drop older ones; a failing disk costs a warning."""
-    name = f"epoch-{epoch:05d}"
+def _foreign(state: dict[str, Any], key: str, seed: int) -> str:
+    """What makes a checkpoint another run's; empty where it is the run's own."""
+    if (state["key"], state["seed"]) == (key, seed):
+        return ""
+    return (
+        f"this checkpoint is another run's (got run key {state['key']} with seed "
+        f"{state['seed']}; allowed {key} with seed {seed})"
+    )
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch:05d}"
+
+
+def _later(location: str | Path, epoch: int) -> set[str]:
+    """Checkpoints of epochs after that one, when a run begins: damaged ones, or another run's."""
     try:
-        checkpoints.put(location, name, state)
-        for later in checkpoints.keys(location):
-            if later > name:  # of a run that was started over
-                checkpoints.remove(location, later)
+        return {key for key in checkpoints.keys(location) if key > _name(epoch)}
+    except Exception:  # it is away: `_save` says so
+        return set()
+
+
+def _save(
+    location: str | Path, epoch: int, state: dict[str, Any], keep: int, stale: set[str]
+) -> None:
+    """Store an epoch's state, drop older ones and, once, what was `stale` when the run began.
+
+    Later ones that came since are left alone: a successor of ours, who was given the run while we
+    were out of reach, is further than we are. A store that fails costs a warning.
+    """
+    try:
+        checkpoints.put(location, _name(epoch), state)
+        stale.discard(_name(epoch))
+        for key in sorted(stale):
+            checkpoints.remove(location, key)
+            stale.discard(key)
         checkpoints.keep(location, keep)
-    except OSError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # every file system has errors of its own; none is the run's
         warnings.warn(f"{location}: no checkpoint of epoch {epoch} ({error})", stacklevel=2)

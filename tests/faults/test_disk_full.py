@@ -206,6 +206,7 @@ def test_no_study_where_none_could_begin(point: str, drive: Drive, digits: Path)
     assert not journal.exists(digits)
 
 
+@pytest.mark.slow
 def test_digits_train_on_without_checkpoints(
     drive: Drive, twin: Twin, holds: Callable[..., None], digits: Path
 ) -> None:

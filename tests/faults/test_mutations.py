@@ -135,10 +135,10 @@ MUTANTS = (
         "tests/faults/test_state_machine.py::test_a_stop_outlives_its_driver",
     ),
     Mutant(
-        "an interrupted trial starts from nothing known",
+        "what waited for a worker is forgotten",
         "search/study.py",
-        "known=len(known.curve) if known else 0,",
-        "known=99,",
+        "if trial.outcome is None and not trial.replicates:",
+        "if False:",
         "tests/faults/test_state_machine.py::test_nothing_is_lost[200]",
     ),
     Mutant(

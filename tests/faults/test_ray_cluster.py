@@ -81,11 +81,11 @@ def test_where_nobody_listens_is_said_at_once(head: socket.socket) -> None:
     """A wrong address is told with what to do; names that Ray resolves itself are left to it."""
     where = address(head)
     head.close()
-    knock("local")
-    knock("auto")
+    knock("local", "local")
+    knock("auto", "auto")
 
     with pytest.raises(Unfit, match=f"no Ray cluster at {where} .*\n.*ray start --head"):
-        knock(where)
+        knock(where, where)
 
 
 def test_rays_switches_last_as_long_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,6 +374,7 @@ def _told(study: Study) -> list[Any]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:.*torn last record")
 @pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_nothing_is_lost(examples: int, victim: ModuleType) -> None:
     """Whatever happens, in any order: acknowledged is kept, and the search goes on as it would."""

@@ -11,7 +11,7 @@ import pytest
 
 import search
 from search import cli, journal, preflight
-from search.errors import StudyExists, Unfit
+from search.errors import JournalError, StudyExists, Unfit
 from spaces import SpaceError
 
 WriteSpace = Callable[..., Path]
@@ -150,6 +150,55 @@ def test_a_fork_keeps_the_results_that_fit(done: Path) -> None:
     ]
     assert (done / journal.FILE).read_bytes() == before
     assert search.load(study.folder).pareto() == study.pareto()
+
+
+def test_a_fork_has_at_least_as_many_trials_as_its_study(done: Path) -> None:
+    """--trials of the command, else the study's own total: never fewer than were carried over."""
+    search.resume(done, trials=3)
+    study = search.resume(done, fork=True)
+    assert [trial.reason for trial in study.trials] == ["carried over"] * 3
+    assert study.history.total == 3
+
+    longer = search.resume(done, fork=True, trials=4)
+    assert longer.folder == done.with_name("small-3")
+    assert len(longer.trials) == 4
+
+
+def test_a_fork_cut_short_is_refused(done: Path) -> None:
+    """One that was killed while it took results over would miss some for ever."""
+    study = search.resume(done, fork=True)
+    lines = (study.folder / journal.FILE).read_bytes().splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(lines) if b'"kind":"carried"' in line)
+    (study.folder / journal.FILE).write_bytes(b"".join(lines[: cut - 1]))
+
+    with pytest.raises(JournalError, match="cut short"):
+        search.resume(study.folder)
+
+
+def test_an_edited_store_is_written_to(done: Path, tmp_path: Path) -> None:
+    """The space's new word on where to track counts for more than the last driver's."""
+    uri = f"sqlite:///{tmp_path / 'other.db'}"
+    search.resume(done, overrides=[f"search.tracking.uri={uri}", "search.trials=3"])
+
+    assert (tmp_path / "other.db").exists()
+
+
+def test_an_edited_executor_is_taken(done: Path) -> None:
+    """As `--executor` would be; an unknown machine is not started for it here."""
+    said: list[str] = []
+    search.resume(done, overrides=["search.executor=inprocess"], trials=3, say=said.append)
+    text = (done / "space.yaml").read_text()
+    (done / "space.yaml").write_text(text.replace("executor: inprocess", "executor: ray"))
+
+    with pytest.raises(Unfit, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        search.resume(done, trials=4, address="127.0.0.1:1")
+
+
+def test_a_lost_journal_never_starts_a_study_anew(done: Path) -> None:
+    """`run --resume` in a requeued job refuses a folder whose journal is gone."""
+    (done / journal.FILE).unlink()
+    with pytest.raises(JournalError, match="it is gone, but a study was here"):
+        search.run(done / "space.yaml", out=done.parent, resume=True)
 
 
 def test_a_fork_with_another_recipe_trains_anew(done: Path) -> None:

@@ -355,6 +355,8 @@ def test_preemptions_can_have_a_budget(space: Callable[..., Space], tmp_path: Pa
 
     assert study.trials[0].outcome == "preempted"
     assert not study.trials[0].failed
+    assert study.counts()["preempted"] == 1
+    assert study.optuna.trials[0].state.name == "FAIL"
     study.close()
 
 
@@ -482,6 +484,51 @@ def test_a_search_that_fails_for_one_reason_is_given_up(
     study.close()
     assert bool(study.history.halted) == given_up
     assert study.history.ended is None
+
+
+def test_what_came_through_before_a_resume_counts(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """A search that has finished trials is not given up for three that diverge after a restart."""
+    study = create(tmp_path / "a", space(trials=9, sampler={"name": "RandomSampler"}))
+    run_one(study, Ending("finished", ""), epochs=9)
+    study._open.close()
+
+    study = Study.drive(tmp_path / "a", study.space, examine)
+    study.begin(pid=1, host="here", executor="inprocess")
+    run_one(study, *[Ending("diverged", "loss is nan")] * 3)
+    assert study.next() is not None
+    study.close()
+
+
+def test_the_pruner_forgets_what_a_larger_batch_reported(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """After `halve_batch` a trial is judged by its own curve, live and rebuilt."""
+    study = create(
+        tmp_path / "a",
+        space(
+            trials=1,
+            oom="halve_batch",
+            pruner={"name": "ThresholdPruner", "lower": 0.3, "n_warmup_steps": 2},
+        ),
+    )
+    run_one(study, Ending("oom", "2 GiB"), epochs=2)  # at 0.5: above the threshold
+    assignment = study.next()
+    assert assignment is not None
+    study.start(assignment, "virtual:1")
+    assert study.report(0, 0, {"epoch": 1, "val_accuracy": 0.1}) is None
+    ending = study.report(0, 0, {"epoch": 2, "val_accuracy": 0.2})
+
+    assert ending is not None
+    assert ending.outcome == "pruned"
+    assert study._pruning is not None
+    assert study._pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
+    study.close()
+    rebuilt = Study.read(tmp_path / "a", study.space)
+    rebuilt._rebuild()
+    assert rebuilt._pruning is not None
+    assert rebuilt._pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
 
 
 def test_a_search_given_up_goes_on_when_asked(space: Callable[..., Space], tmp_path: Path) -> None:
