@@ -4,7 +4,8 @@ A command is imported when it is called, so that `eca-search --help` imports non
 
 Exit codes: 0 done; 1 no trial finished, or an internal error; 2 usage, or a space that is not
 valid; 3 this environment is not fit; 4 more failures than the study allows; 75 paused, `resume`
-goes on (SIGUSR1, or the disk is full or away); 130 SIGINT; 143 SIGTERM.
+goes on (SIGUSR1, or the disk is full or away), or another driver does (it has taken over); 130
+SIGINT; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ EXIT = {
     "spaces.errors.SpaceError": 2,
     "spaces.errors.VariantError": 2,
     "search.errors.StudyExists": 2,
+    "search.errors.LeaseLost": 75,
     "search.errors.JournalError": 2,
     "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,

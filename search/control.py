@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search import lease
+from search import drivers
 from search.errors import Stopped
 
 if TYPE_CHECKING:
-    from search.lease import Holder
+    from search.drivers import Holder
     from search.study import Study
 
 FOLDER = "control"
@@ -33,7 +33,7 @@ def ask(folder: Path, trial: int | None = None) -> Holder | None:
     None where nobody drives the study: nothing is asked then. Raises OSError for a folder that
     cannot be written.
     """
-    driver = lease.driver(folder)
+    driver = drivers.driver(folder)
     if driver is not None:
         (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
         _path(folder, trial, driver.fence).touch(mode=0o600)
@@ -57,13 +57,8 @@ class Requests:
     """The driver's side: made once it holds the study, called often, looking now and then."""
 
     def __init__(self, folder: Path) -> None:
-        holder = lease.holder(folder)
         self._folder = folder
-        self._fence = holder.fence if holder else 0
         self._looked = 0.0
-        for trial, fence in _requests(folder):
-            if fence < self._fence:
-                _path(folder, trial, fence).unlink(missing_ok=True)
 
     def obey(self, study: Study) -> None:
         """End the trials that somebody wants ended; raises Stopped where the study is to stop."""
@@ -71,13 +66,17 @@ class Requests:
         if now - self._looked < EVERY:
             return
         self._looked = now
-        for trial in wishes(self._folder, self._fence):
+        own = study._open.fence  # not the folder's newest, which may be another driver's by now
+        for trial, fence in _requests(self._folder):
+            if fence < own:
+                _path(self._folder, trial, fence).unlink(missing_ok=True)
+        for trial in wishes(self._folder, own):
             if trial is None:
                 raise Stopped("stopped by hand")
             if trial in study.history.trials:
                 study.stop(trial)
                 study.commit()
-            _path(self._folder, trial, self._fence).unlink(missing_ok=True)
+            _path(self._folder, trial, own).unlink(missing_ok=True)
 
 
 def _requests(folder: Path) -> list[tuple[int | None, int]]:

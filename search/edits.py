@@ -97,5 +97,8 @@ def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, tuple[Any
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, pair in enumerate(zip(old, new, strict=True), start=1):
+            yield from _changes(*pair, f"{key}.{place}")
     elif old != new:
         yield key, (old, new)

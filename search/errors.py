@@ -17,3 +17,7 @@ class Stopped(RuntimeError):
 
 class JournalError(RuntimeError):
     """A journal is damaged, missing or owned by another driver; the message says which."""
+
+
+class LeaseLost(JournalError):
+    """Another driver has taken the study over: nothing is lost, and it goes on without us."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
     from search import ray_tune
 
     cpu, asked = space.search.resources.cpu, space.search.resources.gpu
+    if not (wish.address or os.environ.get("RAY_ADDRESS")):
+        say("starting Ray on this machine ...")
     with ray_tune.connected(wish.address) as cluster:
         gpu = (1.0 if cluster.gpus else 0.0) if asked == "auto" else float(asked)
         at_most = wish.max_concurrent or space.search.max_concurrent

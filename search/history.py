@@ -174,11 +174,13 @@ class History:
         replicates = tuple(sorted((*others, replicate), key=lambda known: known.number))
         self.trials[trial.number] = replace(trial, replicates=replicates)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, *, driven: bool = True) -> dict[str, int]:
         """How many trials run or wait, how many proposals cost nothing, and how many trials were
-        lost with their nodes once too often: no failures, but no results either.
+        lost with their nodes once too often: no failures, but no results either. Where nobody
+        drives the study what has not ended waits.
         """
-        running = {t.number for t in self.trials.values() if any(map(is_open, t.replicates))}
+        going = {t.number for t in self.trials.values() if any(map(is_open, t.replicates))}
+        running = going if driven else set()
         unended = {trial.number for trial in self.trials.values() if trial.outcome is None}
         return {
             "running": len(running),

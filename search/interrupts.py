@@ -23,6 +23,9 @@ ECHO = 0.5
 _DECIDING = {"search.journal", "search.study"}
 """Modules that are not interrupted half way: what they write down must also have its effect."""
 
+_WAITING = {("search.lease", "_locked"), ("search.lease", "_outwait")}
+"""Functions below them that only wait, until another driver is known to be dead."""
+
 
 class Interrupts:
     """Inside `with`, the first signal raises `KeyboardInterrupt` in the main thread.
@@ -120,7 +123,10 @@ def _say(line: bytes) -> None:
 
 def _deciding(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_globals.get("__name__") in _DECIDING:
+        module = frame.f_globals.get("__name__")
+        if (module, frame.f_code.co_name) in _WAITING:
+            return False
+        if module in _DECIDING:
             return True
         frame = frame.f_back
     return False

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search import lease
+from search import drivers, lease
 from search.errors import JournalError
 from spaces import durable
 
@@ -64,6 +64,7 @@ class Journal:
         try:
             self.records, whole = _load(self.path)
             self._lease.outrank(self.records[-1].get("fence", 0) if self.records else 0)
+            self._lease.check()  # what it cuts off may be another driver's by now
             self._file = _open(self.path, whole)
         except BaseException:
             self._lease.release()
@@ -76,18 +77,25 @@ class Journal:
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._syncing: tuple[Future[None], Reach] | None = None
 
+    @property
+    def fence(self) -> int:
+        """The number of this driver, which stands in all that it writes."""
+        return self._lease.fence
+
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it; it is acknowledged at the next `commit`.
 
-        Raises `OSError` when it could not be written whole (the file is as before) and `ValueError`
-        for a field that JSON has no word for (NaN, infinity).
+        Raises `OSError` when it could not be written whole (the file is as before), `ValueError`
+        for a field that JSON has no word for (NaN, infinity), and `LeaseLost` where another driver
+        has taken over: the file is that one's now.
         """
         if self._failed is not None:
             raise self._failed
+        self._lease.check()
         record: Record = {
             "seq": self._seq,
             "time": round(self._clock(), 3),
-            "fence": self._lease.fence,
+            "fence": self.fence,
             "kind": kind,
             **fields,
         }
@@ -111,13 +119,16 @@ class Journal:
 
         Raises `OSError` when the disk did not take it. Then all that was not acknowledged is taken
         back and the journal takes nothing more: after a failed fsync the next one may well succeed
-        without having written anything.
+        without having written anything. Raises `LeaseLost` where another driver has taken over; it
+        may have read the journal before all of this was in it.
         """
         if self._failed is not None:
             raise self._failed
-        self._lease.check()
         try:
-            return self._level_with(Reach(self._seq, self._size), now)
+            level = self._level_with(Reach(self._seq, self._size), now)
+            if level:
+                self._lease.check()  # after the fsync: whoever takes over from here on reads it all
+            return level
         except OSError as error:
             self._failed = error
             self._cut(self._durable.size, error)
@@ -146,17 +157,18 @@ class Journal:
 
     def _cut(self, size: int, error: OSError) -> None:
         """Take back what lies past `size`; where that fails too, nothing may follow it."""
-        self._lease.check()  # it may be another driver's by now
         try:
+            self._lease.check()  # it may be another driver's by now
             os.ftruncate(self._file, size)
         except OSError:
             self._failed = error
 
     def close(self) -> None:
-        """Commit, and let go of the lock."""
+        """Commit, and let go of the lease; of one that is known to be lost there is only that."""
         if not self._lease.released:
             try:
-                self.commit()
+                if not self._lease.lost:
+                    self.commit()
             finally:
                 self._syncer.shutdown()
                 os.close(self._file)
@@ -206,7 +218,7 @@ def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> N
 
 def busy(folder: Path) -> bool:
     """Whether somebody drives the study just now."""
-    return lease.driver(folder) is not None
+    return drivers.driver(folder) is not None
 
 
 def encode(record: Record) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import spaces
-from search import executors, journal, options, preflight
+from search import edits, executors, journal, options, preflight, text
 from search.driving import drive, named_store, tracking_of, without_password
 from search.errors import JournalError, StudyExists, Unfit
 from search.executors import Executor, Say, Watch, Wish
@@ -104,7 +104,6 @@ def _start(
     say: Say,
 ) -> Study:
     """A new study, beginning with the results of a known one where there is one."""
-    from search import edits
     from search.examine import examiner
     from search.survey import reference
 
@@ -162,17 +161,19 @@ def resume(
     """
     folder = Path(folder).absolute()
     study = load(folder)
-    if trials is not None and trials < len(study.trials):
+    if trials is not None and trials < len(study.trials) and not fork:
         have = len(study.trials)
         said = f"{have} trials exist already (got {trials}; allowed: {have} or more)"
         raise SpaceError([Problem(None, "trials", said)])
-    text = None if (folder / SPACE).is_file() else study.space.to_yaml()
-    space = spaces.load(folder / SPACE, overrides=overrides, text=text)
+    known = None if (folder / SPACE).is_file() else study.space.to_yaml()
+    space = spaces.load(folder / SPACE, overrides=overrides, text=known)
     preflight.check(space)
     space, tracking_uri = without_password(space, tracking_uri, say)
     wish = Wish(executor, address, max_concurrent)
     if fork:
         forked = _renamed(space, folder.parent, trials or _total(study, space))
+        if not overrides and edits.changes(study.space, space):
+            _write(folder, study.space)  # the edit is the fork's now
         return _start(folder.with_name(forked.name), forked, study, wish, tracking_uri, watch, say)
     _agreed(study, space, f"{folder / SPACE}{' with your overrides' * bool(overrides)}")
     return _resume(study, space, trials, wish, force, tracking_uri, watch, say)
@@ -223,10 +224,12 @@ def _resume(
     wanted = trials or max(total, space.search.trials or 1)
     journal.refuse_driven(folder, force=force, say=say)
     if ended.history.ended and wanted == total:
-        say(f"{ended.name} is finished ({ended.history.ended}); --trials N goes on to N in all")
+        again = f"eca-search resume {text.shown(folder)} --trials N"
+        say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
+        with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
+            pass  # its driver may have died before MLflow was told of the end
         watch(ended)
         return ended
-    from search import edits
     from search.examine import examiner
 
     changed = edits.changes(ended.space, space)
@@ -236,6 +239,7 @@ def _resume(
         tracking_uri = tracking_uri or ended.tracking_uri
     examine = examiner(space)
     first = preflight.first_point(space, examine)  # its data may have gone since
+    preflight.unchanged(ended, examine)
     for library, (then, now) in preflight.upgraded(ended.history.versions).items():
         say(f"warning: {library} was {then} and is {now} now: later results may differ by that")
     with executors.held(space, wish, say) as executor:
@@ -254,8 +258,6 @@ def _resume(
 
 def _agreed(study: Study, space: Space, called: str) -> None:
     """Raise StudyExists, with a diff, for a space that the study cannot go on with."""
-    from search import edits
-
     refused = {
         key: change
         for key, change in edits.changes(study.space, space).items()
@@ -263,9 +265,9 @@ def _agreed(study: Study, space: Space, called: str) -> None:
     }
     if refused:
         raise StudyExists(
-            f"{study.folder}: this study was started otherwise than {called}\n"
+            f"{study.folder}: {called} is not what this study was started with\n"
             f"{edits.told(refused)}\n"
-            "  take that back, or with --fork begin a new study that keeps the results that fit"
+            "  undo that, or give --fork for a new study that keeps the results that fit"
         )
 
 
@@ -307,8 +309,8 @@ def _write(folder: Path, space: Space) -> None:
     """Put `space.yaml` in place; one that says the same already is left as it is."""
     path = folder / SPACE
     if not path.is_file() or spaces.load(path) != space:
-        text = redacted(_preamble(space)) + space.to_yaml()
-        write_whole(path, text.encode(), kind="space", mode=0o600)
+        whole = redacted(_preamble(space)) + space.to_yaml()
+        write_whole(path, whole.encode(), kind="space", mode=0o600)
 
 
 def _preamble(space: Space) -> str:

@@ -126,6 +126,8 @@ def unchanged(study: Study, examine: Examine) -> None:
     """
     seen: set[str] = set()
     for trial in study.trials:
+        if trial.failed:
+            continue  # a plugin that was mended is welcome
         parts = [trial.config.get("dataset"), *_named([*trial.config.values()])]
         if (made := json.dumps(parts, sort_keys=True)) in seen:
             continue

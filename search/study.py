@@ -376,9 +376,9 @@ class Study:
         self.history.touched.clear()
         return [self.history.trials[number] for number in numbers]
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, *, driven: bool = True) -> dict[str, int]:
         """Trials running and waiting; proposals refused (infeasible) and answered (duplicate)."""
-        return self.history.counts()
+        return self.history.counts(driven=driven)
 
     def outcomes(self) -> dict[str, int]:
         """Trials finished, pruned, failed."""

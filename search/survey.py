@@ -280,9 +280,10 @@ def _climb(
         before = best
         for hole in space.parameters:
             for option in options(hole):
-                values = _moved(space, {**reached, hole.name: option})
-                if (found := tell(values)) > best:
-                    best, reached = found, values
+                for end in (0, -1):  # holes that appear with it: attention nowhere adds nothing
+                    values = _moved(space, {**reached, hole.name: option}, end)
+                    if (found := tell(values)) > best:
+                        best, reached = found, values
         if best == before:
             break
     if not tried:
@@ -290,9 +291,9 @@ def _climb(
     return reached, best
 
 
-def _moved(space: Space, values: Values) -> Values:
-    """The values, what is missing at its first end, what is not active left out."""
-    return space.fill(lambda hole: values.get(hole.name, _two_ends(hole)[0]))
+def _moved(space: Space, values: Values, end: int = 0) -> Values:
+    """The values, what is missing at its first end or its last, what is not active left out."""
+    return space.fill(lambda hole: values.get(hole.name, _two_ends(hole)[end]))
 
 
 def _two_ends(hole: Parameter) -> list[Any]:

@@ -94,9 +94,12 @@ def best(study: Study) -> Trial | None:
     return min(finished, key=lambda t: (sign * pareto.measured(t)[name], t.number), default=None)
 
 
-def tally(study: Study) -> str:
-    """How the study stands: `8 of 14 trials: 6 finished, 1 pruned, 1 failed; 2 running, ...`."""
-    outcomes, counts = study.outcomes(), study.counts()
+def tally(study: Study, *, driven: bool = True) -> str:
+    """How the study stands: `8 of 14 trials: 6 finished, 1 pruned, 1 failed; 2 running, ...`.
+
+    What runs as far as the journal knows is waiting for `resume` where nobody drives.
+    """
+    outcomes, counts = study.outcomes(), study.counts(driven=driven)
     ended = sum(outcomes.values())
     active = [f"{counts[word]} {word}" for word in ("running", "waiting") if counts[word]]
     free = [f"{counts[word]} {word}" for word in FREE if counts[word]]
@@ -111,7 +114,7 @@ def losses(study: Study) -> Iterator[str]:
     lost = [trial for trial in study.trials if trial.outcome not in (None, "finished")]
     for outcome, count in Counter(trial.outcome for trial in lost).most_common():
         newest = [trial for trial in lost if trial.outcome == outcome][-2:]
-        reasons = "; ".join(f"#{t.number:03d} {clean(t.reason)[:100]}".rstrip() for t in newest)
+        reasons = "; ".join(f"#{t.number:03d} {clean(t.reason)[:160]}".rstrip() for t in newest)
         yield f"{outcome} {count}: {'... ' if count > 2 else ''}{reasons}"
 
 
@@ -121,7 +124,9 @@ def over(study: Study) -> Iterator[str]:
     if ended and not tally(study).startswith(ended):
         yield ended
     if study.history.halted:
-        yield f"{clean(study.history.halted)}; what mends it mended, `resume` goes on"
+        more = "" if len(study.trials) < study.history.total else " --trials N"
+        yield f"given up: {clean(study.history.halted)}"
+        yield f"when that is mended: {typed('resume', study.folder, None)}{more}"
 
 
 def front(study: Study) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from urllib.request import url2pathname
 from search import away, store, view
 from search.known import Known
 from search.projection import Point, Run
+from spaces import durable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -265,12 +267,39 @@ class Store:
 def _client(uri: str) -> MlflowClient:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    path = store.file(uri)
+    if path is not None and not path.exists():
+        _make(path.absolute())
     store.probe(uri)
+    return _quiet_client(uri)
+
+
+def _quiet_client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(uri)
+
+
+def _make(path: Path) -> None:
+    """Create a SQLite store, whole or not at all.
+
+    MLflow makes its tables in a hundred steps, and one that was killed on the way can never be
+    opened again (measured with 3.17: duplicate column, table exists already).
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    store.probe(f"sqlite:///{draft}")
+    try:
+        _quiet_client(f"sqlite:///{draft}").search_experiments(max_results=1)
+        try:
+            os.link(draft, path)
+        except OSError:  # another study was first, or the file system knows no links
+            if not path.exists():
+                draft.replace(path)
+        durable.sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _marks(key: int, front: bool) -> dict[str, str]:

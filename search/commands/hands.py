@@ -14,7 +14,7 @@ from search.commands import as_json, command, emit, study_dir, warn
 from search.commands.read import trial_of
 
 if TYPE_CHECKING:
-    from search.lease import Holder
+    from search.drivers import Holder
     from search.study import Study
     from search.trial import Attempt, Replicate, Trial
 
@@ -105,9 +105,9 @@ def _within(seconds: float, over: Callable[[], bool]) -> bool:
 
 def _let_go(folder: Path, driver: Holder) -> bool:
     """Whether that driver has let go of the study, be it that another drives it by now."""
-    from search import lease
+    from search import drivers
 
-    now = lease.driver(folder)
+    now = drivers.driver(folder)
     return now is None or now.fence != driver.fence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,13 +39,15 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     What is on the front, runs, waits or can be resumed is kept, so it may be called while the study
     runs. Other studies that keep checkpoints of the same networks at the same URI lose them too.
     """
-    from search import garbage, launch, lease, text
+    from search import drivers, garbage, launch, lease, text
 
-    study = launch.load(study_dir)
-    driven = lease.driver(study.folder) is not None
-    waste = list(garbage.find(study, driven=driven))
-    freed = [each.size if dry_run else garbage.remove(study, each) for each in waste]
-    kept = garbage.kept(study, waste)
+    folder = launch.load(study_dir).folder
+    looking = nullcontext(drivers.driver(folder)) if dry_run else lease.apart(folder)
+    with looking as driver:
+        study = launch.load(folder)  # as the last driver left it
+        waste = list(garbage.find(study, driven=driver is not None))
+        freed = [each.size if dry_run else garbage.remove(study, each) for each in waste]
+        kept = garbage.kept(study, waste)
     if as_json:
         emit(
             study=study.name,

@@ -14,7 +14,7 @@ from search.commands import as_json, command, emit, study_dir
 from search.commands.read import values_of
 
 if TYPE_CHECKING:
-    from search.lease import Holder
+    from search.drivers import Holder
     from search.study import Study
 
 
@@ -26,17 +26,17 @@ def status(study_dir: Path, as_json: bool) -> None:
 
     Reads the journal alone, so it works from another terminal while the study runs.
     """
-    from search import launch, lease, text
+    from search import drivers, launch, text
 
     study = launch.load(study_dir)
-    driver = lease.driver(study.folder)
+    driver = drivers.driver(study.folder)
     state, best = _state(study, driver), text.best(study)
     if as_json:
         emit(
             study=study.name,
             state=state,
             trials=study.outcomes(),
-            counts=study.counts(),
+            counts=study.counts(driven=driver is not None),
             best=None if best is None else {"trial": best.number, "values": values_of(study, best)},
             started=study.started,
             updated=study.updated,
@@ -52,11 +52,10 @@ def status(study_dir: Path, as_json: bool) -> None:
             driver=None if driver is None else {**asdict(driver), "executor": _executor(study)},
         )
         return
-    click.echo(f"{study.name}: {_colored(state)}, {text.tally(study)}")
+    tally = text.tally(study, driven=driver is not None)
+    click.echo(f"{study.name}: {_colored(state)}, {tally}")
     for line in text.over(study):
         click.echo(f"  over     {line}")
-    if study.history.halted:
-        click.echo(f"  gave up  {text.clean(study.history.halted)}")
     if best is not None:
         click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
         click.echo(f"  front    {text.worth(study)}")

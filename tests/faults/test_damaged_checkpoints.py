@@ -127,6 +127,22 @@ def test_a_sector_that_cannot_be_read(
     assert epochs == straight
 
 
+def test_another_runs_checkpoint_is_passed_over(
+    trained: list[Path], config: dict[str, Any], tmp_path: Path
+) -> None:
+    """What was trained on other data is neither told nor gone on from: the trial starts over."""
+    other = {**config, "dataset": {**config["dataset"], "split_seed": 1}}
+    straight, _ = train(tmp_path / "straight", other)
+    with pytest.warns(RuntimeWarning, match="another run's .* passed over"):
+        epochs, ending = train(tmp_path, other, number=2)
+
+    assert ending == Ending("finished", "")
+    assert epochs == straight
+    assert not any(file.exists() for file in trained)
+    again, ending = train(tmp_path, other, number=3)
+    assert (again, ending) == (straight, Ending("finished", ""))
+
+
 def test_a_checkpoint_is_never_unpickled(
     trained: list[Path], straight: list[Any], config: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -79,13 +79,30 @@ def test_digits_killed_at(point: str, strike: Strike, twin: Twin, tmp_path: Path
     folder = tmp_path / "case" / "runs" / "digits-victim"
     n = 1 if point.startswith(ONCE) else 3
     assert strike(folder, f"{point}:{n}:kill", kind="digits")
+    everything_finished(folder, twin("digits"))
+
+
+def everything_finished(folder: Path, twin: Study) -> None:
+    """MLflow holds one run a trial and the study's own, and nothing in it runs."""
     with sqlite3.connect(folder.parent / "mlflow.db") as store:
         status = "select r.status from runs r join tags t on r.run_uuid = t.run_uuid and t.key = ?"
         children = store.execute(status, ["eca.trial"]).fetchall()
         everything = store.execute(status, ["eca.study"]).fetchall()
 
-    assert children == [("FINISHED",)] * len(twin("digits").trials)
+    assert children == [("FINISHED",)] * len(twin.trials)
     assert everything == [("FINISHED",)] * (len(children) + 1)
+
+
+@pytest.mark.slow
+def test_killed_while_mlflow_makes_its_tables(
+    drive: Drive, twin: Twin, holds: Callable[..., None], tmp_path: Path
+) -> None:
+    """MLflow could never open such a store again: it comes into being whole."""
+    folder = tmp_path / "case" / "runs" / "digits-victim"
+    assert drive(folder, kind="making") == KILLED
+    assert drive(folder, kind="digits") == 0
+    holds(folder, twin("digits"), kills=1)
+    everything_finished(folder, twin("digits"))
 
 
 @pytest.mark.parametrize("point", ["append.torn", "commit.synced", "checkpoint.renamed"])

@@ -101,6 +101,32 @@ def test_a_trial_that_hangs_ends_and_the_next_trains(
     assert (whole.outcome, whole.epochs) == ("finished", 3)
 
 
+def test_an_alarm_that_is_swallowed_rings_again(
+    create: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare `except` of a trial's, or a `__del__`, costs a moment and not the timeout."""
+    monkeypatch.setattr(inprocess, "AGAIN", 0.2)
+    swallowed: list[BaseException] = []
+
+    def hang() -> None:
+        while len(swallowed) < 2:
+            try:
+                time.sleep(20)
+                return  # nothing rang again
+            except BaseException as late:
+                swallowed.append(late)
+        time.sleep(20)
+
+    study = create(timeouts={"no_progress": 0.5})
+    inprocess.drive(study, Workplace("none"), attempt=lambda it, place: attempt(it, hang))
+    study.close()
+
+    late, whole = study.trials
+    assert (late.outcome, late.reason) == ("timeout", "no epoch for 0.5 s")
+    assert len(swallowed) == 2
+    assert (whole.outcome, whole.epochs) == ("finished", 3)
+
+
 def test_a_trial_stopped_by_hand_ends_at_its_next_epoch(create: Callable[..., Study]) -> None:
     """Nobody can end it earlier from here; the epoch that was under way is kept."""
     study = create()

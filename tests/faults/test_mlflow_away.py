@@ -6,6 +6,7 @@ over a real SQLite store, behind a door that can be shut.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -23,13 +24,15 @@ from typing import Any
 import pytest
 
 import spaces
-from search import following, launch, tracking
+from search import driving, following, launch, tracking
 from search.away import TrackingError
+from search.errors import JournalError
+from search.executors import Executor
 from search.following import Tracking
 from search.store import default_uri
 from search.study import Study
 from search.trial import Candidate, Ending
-from spaces import Space
+from spaces import Space, durable
 
 EPOCHS = 4
 SPACE = """\
@@ -485,6 +488,73 @@ def test_a_paused_study_leaves_nothing_running(store: str, tmp_path: Path) -> No
         study.close()
     statuses = {run.data.tags.get("eca.trial"): run.info.status for run in runs(store)}
     assert statuses == {"0": "FINISHED", "1": "FINISHED", "2": "KILLED", None: "KILLED"}
+
+
+def one_more(study: Study, watch: Callable[[Study], None]) -> Ending:
+    """Train the next trial to its end, which is left to be said; `watch` is called meanwhile."""
+    assignment = study.next()
+    assert assignment is not None
+    study.start(assignment, "here:1")
+    for metrics in epochs(study, assignment.trial):
+        study.report(assignment.trial, 0, metrics)
+        study.commit()
+        watch(study)
+    return Ending("finished", "")
+
+
+def test_what_the_journal_did_not_take_is_not_shown(store: str, tmp_path: Path) -> None:
+    """The disk fails as the last trial ends: for MLflow, as for the journal, it has not ended."""
+    study = created(tmp_path, 2)
+
+    def until_the_disk_fails(study: Study, watch: Callable[[Study], None]) -> None:
+        study.end(0, 0, one_more(study, watch))
+        study.commit()
+        watch(study)
+        ending = one_more(study, watch)
+        durable.arm("commit.begun:1+:eio")
+        study.end(1, 0, ending)
+        assert study.done
+        study.commit()
+
+    executor = Executor("inprocess", until_the_disk_fails, "cpu")
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            driving.drive(study, executor, store, lambda study: None, pytest.fail)
+    finally:
+        durable.arm(None)
+
+    assert [trial.outcome for trial in launch.load(study.folder).trials] == ["finished", None]
+    found = {run.data.tags.get("eca.trial"): run for run in runs(store)}
+    statuses = {number: run.info.status for number, run in found.items()}
+    assert statuses == {"0": "FINISHED", "1": "KILLED", None: "KILLED"}
+    assert "final_val_accuracy" in found["0"].data.metrics
+    assert "final_val_accuracy" not in found["1"].data.metrics
+
+
+def test_a_study_taken_over_is_left_to_its_new_driver(store: str, tmp_path: Path) -> None:
+    """A driver that finds another in its place writes no more: MLflow's runs are the other's."""
+    study = created(tmp_path, 2)
+    shown: list[Any] = []
+
+    def facts() -> list[Any]:
+        return sorted((str(run.data.tags), run.info.status) for run in runs(store))
+
+    def until_taken_over(study: Study, watch: Callable[[Study], None]) -> None:
+        study.end(0, 0, one_more(study, watch))
+        study.commit()
+        watch(study)
+        until(lambda: len(runs(store)) == 2 and level(store, study))
+        shown[:] = facts()
+        (mine,) = study.folder.glob(".driver.0*")
+        mine.rename(mine.with_name(".driver.000099"))
+        one_more(study, watch)
+
+    executor = Executor("inprocess", until_taken_over, "cpu")
+    with pytest.raises(JournalError, match="taken over"):
+        driving.drive(study, executor, store, lambda study: None, pytest.fail)
+
+    assert any(status == "RUNNING" for _, status in shown)
+    assert facts() == shown
 
 
 def test_a_study_copied_elsewhere_is_shown_whole_there(

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 POWER = "tests/faults/test_failpoints.py::test_a_power_cut_takes_nothing_that_was_acknowledged"
+LEASE = "tests/search/test_lease.py"
 AGAIN = "tests/faults/test_failpoints.py::test_killed_again_and_again[commit.synced]"
 
 pytestmark = pytest.mark.slow
@@ -147,6 +148,107 @@ MUTANTS = (
         "if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):",
         "if False:",
         "tests/search/test_study.py::test_what_is_reported_twice_is_kept_once",
+    ),
+    Mutant(
+        "a replaced driver acknowledges",
+        "search/journal.py",
+        "            if level:\n",
+        "            if False:\n",
+        f"{LEASE}::test_a_driver_that_is_replaced_while_it_commits_acknowledges_nothing[True]",
+    ),
+    Mutant(
+        "a replaced driver looks before its fsync",
+        "search/journal.py",
+        "            level = self._level_with(Reach(self._seq, self._size), now)\n"
+        "            if level:\n                self._lease.check()",
+        "            self._lease.check()\n"
+        "            level = self._level_with(Reach(self._seq, self._size), now)",
+        f"{LEASE}::test_a_driver_that_is_replaced_while_it_commits_acknowledges_nothing[True]",
+    ),
+    Mutant(
+        "a replaced driver writes",
+        "search/journal.py",
+        "            raise self._failed\n        self._lease.check()\n",
+        "            raise self._failed\n",
+        f"{LEASE}::test_a_driver_that_was_replaced_writes_nothing",
+    ),
+    Mutant(
+        "what a replaced driver wrote counts",
+        "search/journal.py",
+        'if record.get("fence", 0) < fence:',
+        "if False:",
+        f"{LEASE}::test_what_a_replaced_driver_wrote_last_is_passed_over",
+    ),
+    Mutant(
+        "what the next driver counted on without counts",
+        "search/journal.py",
+        "if previous < fence:",
+        "if False:",
+        f"{LEASE}::test_a_driver_that_was_replaced_acknowledges_nothing",
+    ),
+    Mutant(
+        "two may have one number",
+        "search/lease.py",
+        "os.link(beside, path)",
+        "os.replace(beside, path)",
+        f"{LEASE}::test_of_two_that_take_over_one_is_first",
+    ),
+    Mutant(
+        "a stale view of the folder is believed",
+        "search/lease.py",
+        "if any(number(other) > fence for other in leases(folder)):",
+        "if False:",
+        f"{LEASE}::test_a_stale_view_of_the_folder_removes_nobody",
+    ),
+    Mutant(
+        "every other lease is removed",
+        "search/lease.py",
+        "if number(old) < fence:",
+        "if old != path:",
+        f"{LEASE}::test_only_older_leases_are_removed",
+    ),
+    Mutant(
+        "ages are told by two clocks",
+        "search/drivers.py",
+        "max(0.0, _now(folder) - heard)",
+        "max(0.0, time.time() - heard)",
+        f"{LEASE}::test_ages_are_the_folders_own[40.0]",
+    ),
+    Mutant(
+        "a lock of another machine is one of ours",
+        "search/drivers.py",
+        "return self.locked and self.boot == boot_id()",
+        "return True",
+        f"{LEASE}::test_another_machines_lock_is_as_good_as_its_lease[True]",
+    ),
+    Mutant(
+        "who drives without the lock is dead when it is free",
+        "search/drivers.py",
+        "return self.locked and self.boot == boot_id()",
+        "return self.boot == boot_id()",
+        f"{LEASE}::test_another_machines_lock_is_as_good_as_its_lease[True]",
+    ),
+    Mutant(
+        "a wait for a lease is a decision",
+        "search/interrupts.py",
+        "if (module, frame.f_code.co_name) in _WAITING:",
+        "if False:",
+        f"{LEASE}::test_a_wait_is_interrupted",
+    ),
+    Mutant(
+        "a stop is read by the folder's newest number",
+        "search/control.py",
+        "own = study._open.fence",
+        "own = max(map(drivers.number, drivers.leases(self._folder)))",
+        "tests/search/test_control.py"
+        "::test_a_driver_that_was_replaced_leaves_what_is_asked_of_the_next",
+    ),
+    Mutant(
+        "gc holds no driver off",
+        "search/commands/maintain.py",
+        "else lease.apart(folder)",
+        "else nullcontext(drivers.driver(folder))",
+        "tests/search/test_gc.py::test_no_driver_begins_meanwhile",
     ),
 )
 

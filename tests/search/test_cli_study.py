@@ -131,7 +131,8 @@ def test_status(eca: Eca, study: Path) -> None:
     assert told["state"] == "finished"
     assert told["resumable"] is False
     assert told["trials"] == {"finished": 3, "pruned": 0, "failed": 0}
-    assert set(told["counts"]) == {"running", "waiting", "infeasible", "invalid", "duplicate"}
+    free = {"infeasible", "invalid", "duplicate", "preempted"}
+    assert set(told["counts"]) == {"running", "waiting", *free}
     assert told["started"] <= told["updated"]
     best = max(loaded.trials, key=lambda trial: (trial.objectives or {})["val_accuracy"])
     assert told["best"]["values"]["val_accuracy"] == (best.objectives or {})["val_accuracy"]

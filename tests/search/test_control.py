@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from search import control, lease
+from search import control, drivers
 from search.control import Requests
 from search.errors import Stopped
 from search.study import Study
@@ -97,7 +97,7 @@ def test_what_was_asked_of_an_earlier_driver_stops_no_later_one(synthetic: Synth
 def test_a_request_names_the_driver_it_is_for(synthetic: Synthetic) -> None:
     """One that an asker places late, for a driver that is gone, is no wish of the next one's."""
     study = synthetic()
-    driver = lease.driver(study.folder)
+    driver = drivers.driver(study.folder)
     assert driver is not None
     control.ask(study.folder)
     assert control.wishes(study.folder, driver.fence) == [None]
@@ -105,6 +105,23 @@ def test_a_request_names_the_driver_it_is_for(synthetic: Synthetic) -> None:
     control.withdraw(study.folder, driver)
     control.withdraw(study.folder, driver)  # two askers take back the same request
     assert control.wishes(study.folder, driver.fence) == []
+
+
+def test_a_driver_that_was_replaced_leaves_what_is_asked_of_the_next(synthetic: Synthetic) -> None:
+    """It obeys by the number of its own lease, whoever the folder's newest driver is by now."""
+    study = synthetic()
+    begin(study)
+    requests = Requests(study.folder)
+    for path in drivers.leases(study.folder):
+        path.with_name(".driver.000009").write_bytes(path.read_bytes())
+    requests.obey(study)
+    newest = Requests(study.folder)
+    control.ask(study.folder)
+    control.ask(study.folder, 0)
+    for each in (requests, newest):
+        each.obey(study)
+    assert not study.stopping
+    assert control.wishes(study.folder, 9) == [0, None]
 
 
 @pytest.mark.parametrize(

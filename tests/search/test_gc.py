@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from search import garbage
+from search import drivers, garbage, lease
 from search.cli import main
+from search.errors import JournalError
 from search.study import Study
 from search.trial import Assignment, Ending
 
@@ -206,6 +207,49 @@ def test_the_command(
 
     assert main(["gc", folder]) == 0
     assert capsys.readouterr().out == "synthetic: freed 0 B; 1000 B of checkpoints are kept\n"
+
+
+def test_no_driver_begins_meanwhile(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is dead where nobody drives may be wanted by a driver: none begins until it is gone."""
+    study = synthetic(failures={"crashed": 0, "consecutive": 100})
+    crashed = go(study, "crashed")
+    folder = store(study, crashed)
+    study.close()
+    remove, refused = garbage.remove, []
+
+    def watched(study: Study, waste: garbage.Waste) -> int:
+        with pytest.raises(JournalError) as error:
+            lease.acquire(study.folder)
+        refused.append(str(error.value))
+        return remove(study, waste)
+
+    monkeypatch.setattr(garbage, "remove", watched)
+    assert main(["gc", str(study.folder)]) == 0
+    assert "is running this study" in refused[0]
+    assert not there(study, folder)
+    assert drivers.driver(study.folder) is None
+
+
+def test_a_driver_whose_clock_is_ahead_is_spared(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One on another machine is at work; this machine's clock, not the folder's, is far off."""
+    study = synthetic(failures={"crashed": 0, "consecutive": 100})
+    crashed = go(study, "crashed")
+    folder = store(study, crashed)
+    study.close()
+    said = {"pid": 7, "host": "node7", "boot": "another-boot", "since": 1.7e9, "locked": True}
+    (study.folder / ".driver.000009").write_text(json.dumps(said) + "\n")
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3500)
+
+    assert main(["gc", str(study.folder)]) == 0
+    assert there(study, folder)
+    last = drivers.holder(study.folder)
+    assert last is not None
+    assert last.fence == 9
 
 
 @pytest.mark.parametrize("where", ["nowhere", "."])

@@ -11,11 +11,13 @@ import sys
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from torch import nn
 
 import trainers
@@ -190,6 +192,51 @@ def test_starting_over_replaces_the_old_checkpoints(tmp_path: Path) -> None:
     list(trainers.train(tiny(epochs=4), checkpoint=tmp_path))
     list(islice(trainers.train(tiny(epochs=4), checkpoint=tmp_path), 1))
     assert checkpoint.keys(tmp_path) == ["epoch-00001"]
+
+
+def test_a_straggler_leaves_its_successors_checkpoints_alone(tmp_path: Path) -> None:
+    """A run that goes on out of reach, while another has taken it up, takes nothing from that."""
+    config = tiny(epochs=8)
+    straggler = trainers.train(config, checkpoint=tmp_path)
+    list(islice(straggler, 4))
+    successor = trainers.train(config, checkpoint=tmp_path, resume=True)
+    assert [epoch["epoch"] for epoch in islice(successor, 3)] == [5.0, 6.0, 7.0]
+    assert next(straggler)["epoch"] == 5.0
+    assert checkpoint.keys(tmp_path) == ["epoch-00006", "epoch-00007"]
+    assert len(history(tmp_path)) == 7
+
+
+def test_history_is_of_the_run_that_is_meant(tmp_path: Path) -> None:
+    """Another seed's, recipe's or dataset's epochs are not told as this run's."""
+    config = tiny(epochs=1)
+    own = list(trainers.train(config, seed=1, checkpoint=tmp_path))
+    assert history(tmp_path, config, seed=1) == history(tmp_path) == own
+    for other, seed in (
+        (config, 0),
+        (tiny(epochs=2), 1),
+        (tiny(epochs=1, dataset={"name": "digits", "subset": 200}), 1),
+    ):
+        with pytest.warns(RuntimeWarning, match="another run's"):
+            assert history(tmp_path, other, seed=seed) == []
+
+
+class Away(MemoryFileSystem):
+    """A store whose errors are no OSErrors, as those of some clouds are."""
+
+    protocol = "away"
+    store: ClassVar[dict[str, Any]] = {}
+
+    def _open(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("Could not connect to the endpoint URL")
+
+
+def test_a_store_with_errors_of_its_own_costs_a_warning() -> None:
+    """Whatever a file system raises for a checkpoint, training goes on as if there were none."""
+    fsspec.register_implementation("away", Away, clobber=True)
+    config = tiny(epochs=2)
+    with pytest.warns(UserWarning, match="no checkpoint of epoch 1 .Could not connect"):
+        epochs = list(trainers.train(config, checkpoint="away://bucket/run"))
+    assert timeless(epochs) == timeless(list(trainers.train(config)))
 
 
 def test_a_full_disk_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
