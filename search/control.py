@@ -66,7 +66,7 @@ class Requests:
         if now - self._looked < EVERY:
             return
         self._looked = now
-        own = study._open.fence  # not the folder's newest, which may be another driver's by now
+        own = study.fence  # not the folder's newest, which may be another driver's by now
         for trial, fence in _requests(self._folder):
             if fence < own:
                 _path(self._folder, trial, fence).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search import drivers, lease
+from search import lease
 from search.errors import JournalError
 from spaces import durable
 
@@ -164,11 +164,12 @@ class Journal:
             self._failed = error
 
     def close(self) -> None:
-        """Commit, and let go of the lease; of one that is known to be lost there is only that."""
+        """Commit, and let go of the lease. Raises LeaseLost where another driver has taken over."""
         if not self._lease.released:
             try:
-                if not self._lease.lost:
-                    self.commit()
+                if self._lease.lost:
+                    self._lease.check()
+                self.commit()
             finally:
                 self._syncer.shutdown()
                 os.close(self._file)
@@ -214,11 +215,6 @@ def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> N
     As when the journal is opened, but before anything else is.
     """
     lease.refuse_driven(folder, force=force, say=say)
-
-
-def busy(folder: Path) -> bool:
-    """Whether somebody drives the study just now."""
-    return drivers.driver(folder) is not None
 
 
 def encode(record: Record) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import spaces
-from search import edits, executors, journal, options, preflight, text
+from search import edits, executors, journal, lease, options, preflight, text
 from search.driving import drive, named_store, tracking_of, without_password
 from search.errors import JournalError, StudyExists, Unfit
 from search.executors import Executor, Say, Watch, Wish
@@ -204,10 +204,12 @@ def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = prin
     be written.
     """
     study = load(folder)
-    if journal.busy(study.folder):
-        say(f"{study.name} is being driven just now: its driver writes MLflow")
-        return
-    tracking_of(study, tracking_uri or study.tracking_uri, say).project(study)
+    with lease.apart(study.folder) as driver:
+        if driver is not None:
+            say(f"{study.name} is being driven just now: its driver writes MLflow")
+            return
+        study = load(folder)  # nobody adds to it now
+        tracking_of(study, tracking_uri or study.tracking_uri, say).project(study)
 
 
 def _resume(

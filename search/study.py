@@ -161,6 +161,11 @@ class Study:
             journal, self._journal = self._journal, None
             journal.close()  # raises where the disk is full; it is closed all the same
 
+    @property
+    def fence(self) -> int:
+        """The fencing number of this driver's lease."""
+        return self._open.fence
+
     def commit(self, *, now: bool = True) -> bool:
         """Put every decision so far on the disk; True when they are there."""
         return self._open.commit(now=now)

@@ -238,7 +238,7 @@ MUTANTS = (
     Mutant(
         "a stop is read by the folder's newest number",
         "search/control.py",
-        "own = study._open.fence",
+        "own = study.fence",
         "own = max(map(drivers.number, drivers.leases(self._folder)))",
         "tests/search/test_control.py"
         "::test_a_driver_that_was_replaced_leaves_what_is_asked_of_the_next",

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search import journal
+from search.drivers import driver
 from search.journal import FILE, Journal, JournalError, decode, encode, read
 
 
@@ -98,10 +99,10 @@ def test_one_driver_at_a_time(folder: Path) -> None:
     )
     refused = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
     assert f"pid {os.getpid()} on {socket.gethostname()} (this machine)" in refused.stdout
-    assert journal.busy(folder)
+    assert driver(folder) is not None
     book.close()
 
-    assert not journal.busy(folder)
+    assert driver(folder) is None
     assert subprocess.run([sys.executable, "-c", ask], capture_output=True).stdout == b""
 
 
