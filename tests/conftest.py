@@ -16,6 +16,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # Shared machines are slow at times: an example that takes long is no finding.
 hypothesis.settings.register_profile("patient", deadline=None)
+# A mutant is noticed or not; nobody reads its smallest example, which takes minutes to find.
+hypothesis.settings.register_profile(
+    "unshrunk", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 hypothesis.settings.load_profile("patient")
 
 SPACE = """\

@@ -275,6 +275,7 @@ def outcome(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
         "0",
         "-p",
         "no:cacheprovider",
+        "--hypothesis-profile=unshrunk",
         test,
     ]
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
