@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import search
+from search.errors import JournalError
 from search.journal import FILE
 
 NODES = Path(__file__).parent / "nodes.py"
@@ -82,7 +83,7 @@ def epochs(folder: Path) -> Counter[int]:
         return Counter()
     try:
         study = search.load(folder)
-    except search.JournalError:
+    except JournalError:
         return Counter()
     return Counter({trial.number: trial.epochs for trial in study.trials})
 
