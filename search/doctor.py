@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
-from search.text import redacted
+from search.redaction import redacted
 
 GIB = 2**30
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow")

@@ -209,14 +209,6 @@ def _left(folder: Path) -> list[str]:
     return [name for name in LATER if (folder / name).exists()]
 
 
-def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> None:
-    """Raise `JournalError`, naming the driver, where somebody drives the study just now.
-
-    As when the journal is opened, but before anything else is.
-    """
-    lease.refuse_driven(folder, force=force, say=say)
-
-
 def encode(record: Record) -> bytes:
     """One line with its checksum as last field."""
     body = json.dumps(record, separators=(",", ":"), allow_nan=False)

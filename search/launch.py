@@ -76,7 +76,7 @@ def run(
     named_store(space, tracking_uri)
     space, tracking_uri = without_password(space, tracking_uri, say)
     folder = Path(out).absolute() / space.name
-    journal.refuse_driven(folder, force=force, say=say)
+    lease.refuse_driven(folder, force=force, say=say)
     wish = Wish(executor, address, max_concurrent)
     known = load(folder) if journal.exists(folder) else None
     if known is not None and not (resume or fork):
@@ -224,7 +224,7 @@ def _resume(
 ) -> Study:
     folder, total = ended.folder, ended.history.total
     wanted = trials or max(total, space.search.trials or 1)
-    journal.refuse_driven(folder, force=force, say=say)
+    lease.refuse_driven(folder, force=force, say=say)
     if ended.history.ended and wanted == total:
         again = f"eca-search resume {text.shown(folder)} --trials N"
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")

@@ -182,11 +182,6 @@ def typed(command: str, folder: Path, tracking_uri: str | None) -> str:
     return f"{line} --tracking-uri {shlex.quote(uri)}"
 
 
-def redacted(uri: str) -> str:
-    """The URI without the user and password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//...@", uri)
-
-
 def shown(folder: Path) -> str:
     """A folder as it is best typed: relative where it lies below the working folder."""
     try:

@@ -31,7 +31,7 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
             f"{host} may be reached by other machines, and MLflow has no password; "
             "add --expose if that is meant, or use an ssh tunnel"
         )
-    from search.text import redacted
+    from search.redaction import redacted
 
     uri = store(folder, tracking_uri)
     if uri.startswith(("http://", "https://")):

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import spaces
 from search.cli import SECTIONS, cli, main
 from search.commands import Command
-from search.text import redacted
+from search.redaction import redacted
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"--debug", "--no-color"}
@@ -259,7 +259,7 @@ def test_an_unfit_environment_is_exit_3(
 
 def test_passwords_are_not_printed() -> None:
     """A store's URI is shown without what stands before the host."""
-    assert redacted("postgresql://me:secret@host/db") == "postgresql://...@host/db"
+    assert redacted("postgresql://me:secret@host/db") == "postgresql://[redacted]@host/db"
     assert redacted("sqlite:////data/mlflow.db") == "sqlite:////data/mlflow.db"
 
 
