@@ -35,6 +35,7 @@ FREE = (
     "search.trials",
 )
 """Keys that any driver may change: no result and no proposal depends on them."""
+GROWING = "search.replicates"
 
 
 def changes(old: Space, new: Space) -> dict[str, tuple[Any, Any]]:
@@ -43,8 +44,10 @@ def changes(old: Space, new: Space) -> dict[str, tuple[Any, Any]]:
     return dict(_changes(*pair))
 
 
-def free(key: str) -> bool:
-    """Whether a study may go on where that key has changed."""
+def free(key: str, old: Any, new: Any) -> bool:
+    """Whether a study may go on where that key has changed so; of seeds there may come more."""
+    if key == GROWING:
+        return bool(new > old)
     return any(key == at or key.startswith(f"{at}.") for at in FREE)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import trainers
 from search.errors import Unfit
 from search.trial import Candidate
-from spaces import Config, Space
-from trainers.data import digest
+from spaces import Config, Space, arms
+from trainers.data import content, sources
 from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
@@ -25,6 +25,7 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
     message, and `Unfit` where its data is not to be had. Content digests of datasets are asked for
     once, so that only the first call reads data.
     """
+    judge = space.search.judge
     digests: dict[str, str] = {}
     fitting: set[str] = set()
 
@@ -42,17 +43,17 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
     def candidate(config: Config, values: Values) -> Candidate:
         dataset = config.dataset.model_dump_json()
         if dataset not in digests:
-            digests[dataset] = digest(config.dataset)
+            digests[dataset] = content(sources(config.dataset, judge))
         recipe = dataset + config.training.model_dump_json()
         if recipe not in fitting:  # for a folder of images this walks it
-            trainers.fits(config)
+            trainers.fits(config, judge)
             fitting.add(recipe)
         cost = trainers.measure(config)
         kernels = trainers.kernels(config)
         return Candidate(
             config=config.model_dump(mode="json"),
             identity=trainers.identity(config),
-            key=trainers.run_key(config, digests[dataset]),
+            key=trainers.run_key(config, digests[dataset], judge),
             costs={"params": float(cost.params), "macs": float(cost.macs)},
             kernels=kernels,
             placement=placement(config),
@@ -74,8 +75,13 @@ def placement(config: Config) -> str:
 
 
 def label(config: Config, kernels: Mapping[str, int], values: Values) -> str:
-    """The trial's name without its number: `w0.75 eca s2,3 k3-5-5`, then any training values."""
-    words = []
+    """The trial's name without its number: `w0.75 eca s2,3 k3-5-5`, then any training values.
+
+    In a comparison it begins with the arm: `published: w0.75 eca k3-5-5`.
+    """
+    arm = arms.of(values)
+    words = [] if arm is None else [f"{arm}:"]
+    values = values if arm is None else dict(arms.block(values))
     width = config.backbone.params.get("width")
     if width is not None:
         words.append(

@@ -112,4 +112,5 @@ def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
         plugins=tuple(str(path) for path in catalogue.plugins()),
         logs=str(study.folder / logs.FOLDER),
         alone=alone,
+        judge=study.space.search.judge,
     )

@@ -225,8 +225,10 @@ def _resume(
     folder, total = ended.folder, ended.history.total
     wanted = trials or max(total, space.search.trials or 1)
     lease.refuse_driven(folder, force=force, say=say)
-    if ended.history.ended and wanted == total:
-        again = f"eca-search resume {text.shown(folder)} --trials N"
+    changed = edits.changes(ended.space, space)
+    if ended.history.ended and wanted == total and edits.GROWING not in changed:
+        more = "--trials N" if ended.space.arms is None else "search.replicates=N"
+        again = f"eca-search resume {text.shown(folder)} {more}"
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end
@@ -234,7 +236,6 @@ def _resume(
         return ended
     from search.examine import examiner
 
-    changed = edits.changes(ended.space, space)
     known = None if "search.executor" in changed else ended.history.executor
     wish = replace(wish, executor=wish.executor or known)
     if "search.tracking.uri" not in changed:
@@ -263,7 +264,7 @@ def _agreed(study: Study, space: Space, called: str) -> None:
     refused = {
         key: change
         for key, change in edits.changes(study.space, space).items()
-        if not edits.free(key)
+        if not edits.free(key, *change)
     }
     if refused:
         raise StudyExists(

@@ -58,7 +58,10 @@ class Networks:
         self.invalid: dict[str, None] = {}
         self.first: tuple[Values, ValueError] | None = None
         self._space = space
-        self._part_of = {parameter.name: _part(parameter) for parameter in space.parameters}
+        self._parts_of = {
+            parameter.name: (*Config.model_fields, *INNER) if space.arms else (_part(parameter),)
+            for parameter in space.parameters
+        }
         self._parts: dict[tuple[str, Key], Any] = {}
         self._standing: dict[Key, tuple[Site, ...]] = {}
         self._kernels: dict[Key, int | None] = {}
@@ -87,7 +90,8 @@ class Networks:
         """What each part is made from: its own values, and the attention that it is inside of."""
         keys: dict[str, list[Any]] = {name: [] for name in (*Config.model_fields, *INNER)}
         for name, value in values.items():
-            keys[self._part_of[name]].append((name, value))
+            for part in self._parts_of[name]:
+                keys[part].append((name, value))
         for inner in INNER:
             keys[inner].append(values.get("attention"))
         return {part: tuple(found) for part, found in keys.items()}

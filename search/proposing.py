@@ -64,6 +64,9 @@ class Proposing:
             turn = history.asks - history.carried
             if turn < len(baselines):
                 wanted = baselines[turn]
+            elif self._space.arms is not None:
+                self.exhausted = f"every arm is asked: {len(history.trials)} networks"
+                return
             elif history.useless and history.useless % USELESS == 0:
                 wanted = self._unseen(history)
                 if wanted is None:

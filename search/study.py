@@ -222,6 +222,8 @@ class Study:
         """
         if not self._queue and not self._propose():
             return None
+        if self.space.arms is not None:  # block by block: what is cut short is still complete
+            self._queue = deque(sorted(self._queue, key=lambda place: (place[1], place[0])))
         return self._assignment(*self._queue.popleft())
 
     def _assignment(self, number: int, index: int) -> Assignment:
@@ -407,7 +409,10 @@ class Study:
     # ---- what follows from a decision -------------------------------------------------------
 
     def _propose(self) -> bool:
-        """Ask until a point comes that is worth training; False when there is none now."""
+        """Ask until a point comes that is worth training; False when there is none now.
+
+        The arms of a comparison are all proposed at once: they are known, and few.
+        """
         if self._hopeless:
             return False
         for proposal in self._sampling.proposals(self.history):
@@ -416,9 +421,9 @@ class Study:
                 self._queue.append((proposal.fields["trial"], 0))
             elif proposal.kind == "alias":
                 self._queue_replicates(proposal.fields["of"])
-            if self._queue:
+            if self._queue and self.space.arms is None:
                 return True
-        return False
+        return bool(self._queue)
 
     @property
     def _hopeless(self) -> str:
@@ -563,6 +568,8 @@ class Study:
             ended = bool(trial.replicates) and trial.replicates[0].outcome is not None
             if ended and (trial.outcome is None or self._sampling.main.waits(trial.number)):
                 self._settle(trial.number)
+            elif trial.outcome == "finished":  # this driver may have been given more seeds
+                self._queue_replicates(trial.number)
         for number in list(self.stopping):
             self._end_waiting(number)
         self.commit()

@@ -10,10 +10,14 @@ import socket
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from search.output import Output, opened
 from search.redaction import redacted
 from search.trial import Assignment, Ending
+
+if TYPE_CHECKING:
+    from trainers.data import Judge
 
 DETAIL = 8_000
 """At most so many characters of a traceback are kept in the journal; the log keeps more."""
@@ -27,7 +31,7 @@ class Workplace:
 
     `checkpoints` is a folder or an fsspec URI; `logs` a folder (empty: none are kept); `threads` is
     None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
-    that its log may take what C code prints too.
+    that its log may take what C code prints too. `judge` says which images trials are judged by.
     """
 
     checkpoints: str
@@ -38,6 +42,7 @@ class Workplace:
     plugins: tuple[str, ...] = ()
     logs: str = ""
     alone: bool = False
+    judge: Judge = "val"
 
 
 def here() -> str:
@@ -84,7 +89,8 @@ def _trained(
         if workplace.threads is not None:
             torch.set_num_threads(workplace.threads)
         config = Config.model_validate(assignment.config)
-        stored = trainers.history(place, config, seed=assignment.seed)
+        judge = workplace.judge
+        stored = trainers.history(place, config, seed=assignment.seed, judge=judge)
         yield from stored[assignment.known :]  # trained before the last driver could record them
         for metrics in trainers.train(
             config,
@@ -94,6 +100,7 @@ def _trained(
             resume=bool(stored),  # nothing, or another run's: the trial starts over
             every=workplace.every,
             keep=workplace.keep,
+            judge=judge,
         ):
             begun = True
             yield metrics

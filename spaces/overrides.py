@@ -35,12 +35,19 @@ def applied(tree: Node, texts: Sequence[str]) -> Node:
             except SpaceError as error:
                 said = "; ".join(problem.message for problem in error.problems)
                 raise SpaceError([Problem(place, key, said)]) from None
-            tree = _put(tree, key.split("."), value, "")
+            tree = put(tree, key, value)
         except SpaceError as error:
             problems += error.problems
     if problems:
         raise SpaceError(problems)
     return tree
+
+
+def put(tree: Node, key: str, value: Node) -> Node:
+    """The tree with ``value`` at a dotted key. Raises SpaceError where there is no such place."""
+    if not all(key.split(".")):
+        raise _none(value, key, f"not a key (got {shown(key)}; allowed: key.path)")
+    return _put(tree, key.split("."), value, "")
 
 
 def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:

@@ -42,7 +42,24 @@ def absolute(tree: Node, folder: Path) -> Node:
     """
     for steps in PATHS:
         tree = _absolute(tree, steps, folder.resolve())
-    return tree
+    arms = tree.value.get("arms")
+    if arms is None or not isinstance(arms.value, dict):
+        return tree
+    inside = {name: _absolute_arm(arm, folder.resolve()) for name, arm in arms.value.items()}
+    return Node({**tree.value, "arms": Node(inside, arms.place, arms.key)}, tree.place, tree.key)
+
+
+def _absolute_arm(arm: Node, folder: Path) -> Node:
+    """An arm, ``{key.path: value}``, with absolute paths."""
+    if not isinstance(arm.value, dict):
+        return arm
+    inside = dict(arm.value)
+    for key in inside:
+        taken = tuple(key.split("."))
+        for steps in PATHS:
+            if steps[: len(taken)] == taken:
+                inside[key] = _absolute(inside[key], steps[len(taken) :], folder)
+    return Node(inside, arm.place, arm.key)
 
 
 def _absolute(node: Node, steps: tuple[str, ...], folder: Path) -> Node:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from spaces import explain
+from spaces import arms, explain
 from spaces.config import Config
 from spaces.errors import Place, Problem
 from spaces.holes import Chosen, dotted, filled, spelt
@@ -66,7 +66,7 @@ def _point(parameters: Sequence[Parameter], fixed: dict[str, Any]) -> dict[str, 
 
 def configured(tree: Node) -> tuple[Config | None, list[Problem]]:
     """The config that a tree without holes means, or what is wrong with it."""
-    return validated(Config, tree)
+    return validated(Config, arms.chosen(tree))
 
 
 def validated(

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from spaces import catalogue
+from spaces.arms import NAME as ARM
 from spaces.config import NAME, Attention, Dataset, Training
 from spaces.settings import METRICS, Search
 
@@ -15,6 +16,19 @@ Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
 DEFINITIONS = "#/definitions/"
 PRETRAINED: Schema = {"description": "Weights to start from: not built yet.", "type": "null"}
+ARMS: Schema = {
+    "description": "A comparison: each arm by its name, with the keys that it replaces. Every hole "
+    "but the blocks takes its default.",
+    "type": "object",
+    "minProperties": 1,
+    "propertyNames": {"pattern": f"^{ARM.pattern}$"},
+    "additionalProperties": {"type": "object"},
+}
+BLOCKS: Schema = {
+    "description": "Holes that stay open in a comparison: every arm is trained at every value.",
+    "type": "array",
+    "items": {"type": "string"},
+}
 DROPPED = ("title", "discriminator", "default")
 
 
@@ -37,6 +51,8 @@ def schema() -> Schema:
         "backbone": _component("backbone", {"pretrained": PRETRAINED}, definitions),
         "attention": _attention(definitions),
         "training": training,
+        "arms": ARMS,
+        "blocks": BLOCKS,
         "search": search,
     }
     return {

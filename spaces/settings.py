@@ -16,6 +16,8 @@ Goal = Literal["max", "min"]
 METRICS: dict[str, Goal] = {
     "val_accuracy": "max",
     "val_loss": "min",
+    "test_accuracy": "max",
+    "test_loss": "min",
     "train_loss": "min",
     "params": "min",
     "macs": "min",
@@ -176,6 +178,8 @@ class Search(Strict):
     ``reference`` are costs by name; ``baselines`` are partial configs that are asked first. ``oom``
     says what follows when the device's memory is not enough: the trial fails, or it is trained anew
     with its batches cut in halves whose gradients add up (another recipe, and tagged so).
+    ``confirms`` is written by `eca-search confirm`: the study whose networks are trained here anew,
+    on the validation images too, and judged by the test images. Nothing else reads those.
     """
 
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -194,6 +198,7 @@ class Search(Strict):
     resources: Resources = Resources()
     max_concurrent: int | None = Field(default=None, ge=1, le=100_000)
     executor: Literal["ray", "inprocess"] = "ray"
+    confirms: str | None = None
     failures: Failures = Failures()
     oom: Literal["fail", "halve_batch"] = "fail"
     timeouts: Timeouts = Timeouts()
@@ -202,10 +207,26 @@ class Search(Strict):
 
     @model_validator(mode="after")
     def _built_and_sensible(self) -> Search:
-        found = [*self._not_built(), *self._wrong_ways(), *self._sampling()]
+        found = [*self._not_built(), *self._wrong_ways(), *self._sampling(), *self._unjudged()]
         if found:
             raise VariantError(*found)
         return self
+
+    @property
+    def judge(self) -> Literal["val", "test"]:
+        """Which images trials are judged by."""
+        return "val" if self.confirms is None else "test"
+
+    def _unjudged(self) -> list[tuple[str, str]]:
+        other = "val_" if self.confirms else "test_"
+        why = "the test images are for `eca-search confirm` alone"
+        if self.confirms:
+            why = "validation images are trained on where a study is confirmed"
+        return [
+            (f"objectives.{metric}", f"{why} (allowed: {self.judge}_accuracy, {self.judge}_loss)")
+            for metric in self.objectives
+            if metric.startswith(other)
+        ]
 
     def _not_built(self) -> list[tuple[str, str]]:
         if self.budget in (None, Budget()):

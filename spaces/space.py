@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spaces import baselines, holes, places, writer
+from spaces import arms, baselines, holes, places, writer
+from spaces.arm_options import added
+from spaces.arms import Arms
 from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
 from spaces.find import find
@@ -21,7 +23,7 @@ from spaces.probe import configs, configured, validated
 from spaces.reader import Node, located, read, whole
 from spaces.settings import Search
 
-SECTIONS = (*Config.model_fields, "search")
+SECTIONS = (*Config.model_fields, *arms.KEYS, "search")
 INSIDE: dict[str, type[BaseModel]] = {
     "training": Training,
     "search": Search,
@@ -36,7 +38,8 @@ class Space:
 
     ``parameters`` are its holes as a sampler sees them, in the order of the document, each after
     the choices that it depends on. ``notes`` say what is legal but worth knowing. ``tree`` and
-    ``written`` (the search) are the document, each value with its place. Two spaces are equal when
+    ``written`` (the search) are the document, each value with its place. With ``arms`` it is a
+    comparison: the settings are the arms, and ``tree`` is made of them. Two spaces are equal when
     they mean the same, wherever they were read from.
     """
 
@@ -47,6 +50,7 @@ class Space:
     notes: tuple[str, ...] = field(compare=False)
     source: Path = field(compare=False)
     written: Node = field(repr=False, compare=False)
+    arms: Arms | None = field(default=None, repr=False)
 
     def fill(self, choose: Callable[[Parameter], Any]) -> dict[str, Any]:
         """Values by name: ``choose`` is asked for each active parameter, in order, and no other."""
@@ -107,7 +111,12 @@ class Space:
         return every(self.parameters)
 
     def baselines(self) -> list[dict[str, Any]]:
-        """The values of ``search.baselines``; a hole that one leaves open takes its default."""
+        """The values of ``search.baselines``; a hole that one leaves open takes its default.
+
+        Of a space with arms: those of every arm, which are all there is to ask for.
+        """
+        if self.arms is not None:
+            return list(self.settings())
         given = located(self.search.baselines, Place("search.baselines")).value
         return _baselines(self.tree, self.parameters, given, [])
 
@@ -122,29 +131,52 @@ class Space:
         if section == "search":
             return Problem(places.nearest(self.written, below), key, message)
         tree = self.tree if values is None else holes.filled(self.tree, values)
-        return Problem(places.nearest(tree, key), key, message)
+        return Problem(places.nearest(arms.chosen(tree), key), key, message)
 
     def to_yaml(self) -> str:
         """The space as YAML that loads as an equal space, overrides applied, paths absolute."""
         search = self.search.model_dump(mode="json")
-        return writer.dump({**holes.spelled(self.tree), "search": search})
+        if self.arms is None:
+            return writer.dump({**holes.spelled(self.tree), "search": search})
+        for key in arms.NOT_SEARCHED:
+            del search[key]
+        return writer.dump({**self.arms.spelled(), "search": search})
 
 
-def load(source: str | Path, *, overrides: Sequence[str] = (), text: str | None = None) -> Space:
+def load(
+    source: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    text: str | None = None,
+    compared: Sequence[str] | None = None,
+    blocks: Sequence[str] = (),
+) -> Space:
     """Read a space from a YAML file, or a ready one by its bare name (``digits``).
 
     ``text`` is what the file says where it is known already. ``overrides`` are ``key.path=value``,
     applied in order; a baseline of the file that one contradicts is left out, with a note. Every
     constant and the values of every hole are checked here, so that a misspelt key or an impossible
-    value never reaches training.
+    value never reaches training. With ``compared`` it is loaded as a comparison of these arms
+    (``arm_options.added``; of its own where the list is empty) over ``blocks``.
     Raises SpaceError, whose text is at most six lines.
     """
     path = locate(source) if text is None else Path(source)
     called = str(path if path.parent == READY else source)
     document = read(path, called) if text is None else whole(text, called)
-    before, document = document, absolute(applied(document, overrides), path.parent)
+    before, document = document, applied(document, overrides)
+    if compared is not None:
+        document = added(document, compared, blocks)
+    document = absolute(document, path.parent)
     problems = _unknown(document)
     tree = _open(document, problems)
+    called = tree.value["name"].value if "name" in tree.value else ""
+    comparison: Arms | None = None
+    if "arms" in document.value and not problems:
+        tree, comparison = arms.opened(document, tree, problems)
+        problems = list(dict.fromkeys(problems))
+    elif "blocks" in document.value:
+        said = "a comparison's, and there are no arms (allowed: leave it out)"
+        problems.append(Problem(document.value["blocks"].key, "blocks", said))
     written = document.value.get("search", Node({}, document.place))
     search, wrong = validated(Search, written, "search")
     if problems:
@@ -156,7 +188,13 @@ def load(source: str | Path, *, overrides: Sequence[str] = (), text: str | None 
     )
     if search is None:
         raise SpaceError(_ordered([*problems, *wrong]))
-    problems += _across(search, written, parameters, epochs)
+    if comparison is None:
+        problems += _across(search, written, parameters, epochs)
+    else:
+        problems += arms.unsearched(written)
+    if search.confirms and comparison is None:
+        said = "only arms are confirmed (allowed: leave it out; `eca-search confirm STUDY`)"
+        problems.append(Problem(written.value["confirms"].key, "search.confirms", said))
     notes = list(_notes(search, tree, parameters))
     if not problems and search.baselines:
         given = written.value["baselines"].value
@@ -170,16 +208,17 @@ def load(source: str | Path, *, overrides: Sequence[str] = (), text: str | None 
         notes += dropped.values()
     if problems:
         raise SpaceError(_ordered(problems))
-    if search.trials is None:
-        search = search.model_copy(update={"trials": 1})
+    if comparison is not None or search.trials is None:
+        search = search.model_copy(update={"trials": holes.size(tree) if comparison else 1})
     return Space(
-        name=tree.value["name"].value,
+        name=called,
         search=search,
         tree=tree,
         parameters=parameters,
         notes=tuple(notes),
         source=path.resolve(),
         written=written,
+        arms=comparison,
     )
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -17,7 +18,7 @@ from torch.nn.functional import interpolate
 from spaces.config import Augmentation, Config
 from spaces.errors import VariantError
 from trainers import augmentation as augment
-from trainers.data import Indices, Source, find, read, shares, split
+from trainers.data import Indices, Judge, Source, shares, sources, split
 from trainers.datasets import DatasetError, Description, Files, Images
 from trainers.network import describe
 from trainers.seeds import derive, stream
@@ -37,39 +38,53 @@ class Batches(Protocol):
         """Every image once as it is, the last batch as small as it comes out."""
 
 
-def fits(config: Config) -> None:
+def fits(config: Config, judge: Judge = "val") -> None:
     """Check that the recipe suits the data, as far as can be known before the first step.
 
-    Images in memory are read, or taken from the cache; files are counted. Raises DatasetError for
+    Images in memory are read, or taken from the cache; files are counted. The test part is looked
+    at where it judges. Raises DatasetError for
     data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a subset
     larger than the data, a share of validation that leaves a side empty, a batch larger than the
     training set, a crop that the images do not allow.
     """
-    _check(config, read(config.dataset))
+    part, *test = sources(config.dataset, judge)
+    _check(config, part.images())
+    for source in test:
+        source.images()
 
 
 def open_batches(
-    config: Config, device: torch.device, source: Source | None = None
+    config: Config, device: torch.device, found: tuple[Source, ...] = ()
 ) -> tuple[Batches, Batches]:
-    """The training and the validation images of a config, both cut from the dataset's train part.
+    """The images that train and those that judge, both cut from the dataset's train part.
 
-    `source` is that part where it has been found already. Raises as `fits` does.
+    `found` are its `data.sources`, looked for where they are not given. With a test part among them
+    all of the train part trains (its `subset`, where there is one), and the test part judges.
+    Raises as `fits` does.
     """
-    images = (source or find(config.dataset)).images()
+    part, *test = found or sources(config.dataset)
+    images = part.images()
     _check(config, images)
-    indices = split(
+    training, held = split(
         images.labels,
         val=config.dataset.val,
         seed=config.dataset.split_seed,
         subset=config.dataset.subset,
     )
-    size = config.training.batch_size
+    if not test:
+        return _batches(config, images, training, device), _batches(config, images, held, device)
+    unseen = test[0].images()
+    whole = np.sort(np.concatenate([training, held]))
+    everything = np.arange(len(unseen.labels))
+    return _batches(config, images, whole, device), _batches(config, unseen, everything, device)
+
+
+def _batches(
+    config: Config, images: Images | Files, index: Indices, device: torch.device
+) -> Batches:
     kind = InMemory if isinstance(images, Images) else OnDisk
-    training, validation = (
-        kind(images, index, describe(config), size, config.training.augmentation, device)  # type: ignore[arg-type]
-        for index in indices
-    )
-    return training, validation
+    size, augmentation = config.training.batch_size, config.training.augmentation
+    return kind(images, index, describe(config), size, augmentation, device)  # type: ignore[arg-type]
 
 
 def _check(config: Config, images: Images | Files) -> None:

@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from spaces.config import Dataset
 
 Indices = NDArray[np.int64]
+Judge = Literal["val", "test"]
+"""Which images a training is judged by: a search's validation images, or the test part."""
 READER = 1  # raised when a reader's pixels or labels change: what older ones decoded is not used
 
 
@@ -73,6 +75,17 @@ def find(dataset: Dataset, part: Part = "train") -> Source:
 def digest(dataset: Dataset, part: Part = "train") -> str:
     """The content digest of a part: `find`, then `Source.digest`. Raises DatasetError."""
     return find(dataset, part).digest()
+
+
+def sources(dataset: Dataset, judge: Judge = "val") -> tuple[Source, ...]:
+    """The parts that a training sees: the train part, and the test part where that judges it."""
+    parts: tuple[Part, ...] = ("train",) if judge == "val" else ("train", "test")
+    return tuple(find(dataset, part) for part in parts)
+
+
+def content(found: tuple[Source, ...]) -> str:
+    """What a run key says of the images in `sources`: the digest of each part."""
+    return "+".join(source.digest() for source in found)
 
 
 def read(dataset: Dataset, part: Part = "train") -> Images | Files:

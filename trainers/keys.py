@@ -8,17 +8,18 @@ from spaces import catalogue
 from spaces.config import Config
 from trainers import variants
 from trainers.complexity import digest, identity
+from trainers.data import Judge
 
 RECIPE_VERSION = 1
 """To be raised with every change of the training code that changes what a config trains to."""
 
 
-def run_key(config: Config, dataset_digest: str) -> str:
+def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
     """Network, data and recipe in 16 hex digits; the replicate is not in it.
 
-    `dataset_digest` stands for the images themselves, wherever they lie: the dataset's root is not
-    part of the key, nor is what its file says changes no number (`NOT_IN_KEY`); its split seed and
-    all its other settings are. Neither is the config's name.
+    `dataset_digest` (`data.content`) stands for the images themselves, wherever they lie: the
+    dataset's root is not part of the key, nor is what its file says changes no number
+    (`NOT_IN_KEY`); its split seed and all its other settings are. Neither is the config's name.
     """
     whole = {"accumulate"} if config.training.accumulate == 1 else set()  # as before it was a key
     idle: set[str] = getattr(variants.module("dataset", config.dataset.name), "NOT_IN_KEY", set())
@@ -31,6 +32,7 @@ def run_key(config: Config, dataset_digest: str) -> str:
             "training": config.training.model_dump(mode="json", exclude=whole),
             "recipe": RECIPE_VERSION,
             "plugins": plugins(config),
+            **({"judge": judge} if judge != "val" else {}),  # as before there was another
         }
     )
 

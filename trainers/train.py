@@ -20,7 +20,7 @@ from trainers import checkpoint as checkpoints
 from trainers import variants
 from trainers.batches import Batches, open_batches
 from trainers.build import build
-from trainers.data import find
+from trainers.data import Judge, content, sources
 from trainers.keys import run_key
 from trainers.network import describe
 from trainers.optim import optimizer, schedule
@@ -56,6 +56,7 @@ def train(
     resume: bool = False,
     every: int = 1,
     keep: int = 2,
+    judge: Judge = "val",
 ) -> Iterator[Metrics]:
     """Train the network of `config` and yield after each epoch what is known of it, all floats.
 
@@ -64,6 +65,10 @@ def train(
     included), images_per_second (training alone). Where an average of the weights is kept (`ema`),
     the val_ figures are the average's. Training goes by whole batches: the images of a partial last
     one wait for the next epoch's order.
+
+    With `judge` "test", which is for confirming what a search has chosen, the validation images are
+    trained on too, and test_loss and test_accuracy, of the dataset's test part, stand in the place
+    of the val_ figures; there is no best one.
 
     `seed` decides first weights, order, augmentation and dropout; nothing that ran before or runs
     between two epochs has a part in it, and PyTorch's global generators are left as they were.
@@ -80,10 +85,10 @@ def train(
     finite, in the epoch that it happens. torch.OutOfMemoryError passes through.
     """
     place = check_device(config, device)
-    source = find(config.dataset)
-    training, validation = open_batches(config, place, source)
-    run = Run(config, seed, place, training.count // config.training.batch_size)
-    key = run_key(config, source.digest()) if checkpoint is not None else ""
+    found = sources(config.dataset, judge)
+    training, validation = open_batches(config, place, found)
+    run = Run(config, seed, place, training.count // config.training.batch_size, judge)
+    key = "" if checkpoint is None else run_key(config, content(found), judge)
     if checkpoint is not None and resume:
         run.load(checkpoints.newest(checkpoint), key)
     stale = set() if checkpoint is None else _later(checkpoint, len(run.history))
@@ -113,18 +118,23 @@ def check_device(config: Config, device: str | torch.device | None = None) -> to
 
 
 def history(
-    checkpoint: str | Path, config: Config | None = None, *, seed: int = 0
+    checkpoint: str | Path,
+    config: Config | None = None,
+    *,
+    seed: int = 0,
+    judge: Judge = "val",
 ) -> list[Metrics]:
     """The metrics of every epoch up to the newest whole checkpoint; empty without one.
 
-    With `config` its own, trained with `seed` on the data that is there now: for another run's
-    checkpoint the answer is empty, with a warning. Raises DatasetError then for data that is not.
+    With `config` its own, trained with `seed` on the data that is there now and judged by `judge`:
+    for another run's checkpoint the answer is empty, with a warning. Raises DatasetError then for
+    data that is not.
     """
     state = checkpoints.newest(checkpoint)
     if state is None:
         return []
     if config is not None:
-        key = run_key(config, find(config.dataset).digest())
+        key = run_key(config, content(sources(config.dataset, judge)), judge)
         if said := _foreign(state, key, seed):
             warnings.warn(f"{checkpoint}: {said}; it is passed over", RuntimeWarning, stacklevel=2)
             return []
@@ -142,7 +152,14 @@ class Run:
     No generator's state is among it: order, augmentation and dropout follow from seed and epoch.
     """
 
-    def __init__(self, config: Config, seed: int, device: torch.device, steps: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        seed: int,
+        device: torch.device,
+        steps: int,
+        judge: Judge = "val",
+    ) -> None:
         chosen = config.training
         network = build(config, seed=seed)
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -158,6 +175,7 @@ class Run:
         self.training = chosen
         self.seed = seed
         self.steps = steps
+        self.judge = judge
         self.device = device
 
     def advance(self, epoch: int, training: Batches, validation: Batches) -> Metrics:
@@ -166,12 +184,11 @@ class Run:
         learnt = self._train(epoch, training)
         trained = time.perf_counter()
         judged = self._validate(validation)
-        best = max([judged["accuracy"], *(past["val_accuracy"] for past in self.history)])
         metrics = {
             "epoch": float(epoch),
             **{f"train_{name}": value for name, value in learnt.items()},
-            **{f"val_{name}": value for name, value in judged.items()},
-            "best_val_accuracy": best,
+            **{f"{self.judge}_{name}": value for name, value in judged.items()},
+            **self._best(judged),
             "lr": self.training.optimizer.lr * self.factor(epoch * self.steps - 1),
             "seconds": time.perf_counter() - started,
             "images_per_second": self.steps * self.training.batch_size / (trained - started),
@@ -180,6 +197,13 @@ class Run:
             raise Diverged(epoch, self.history[-1] if self.history else None)
         self.history.append(metrics)
         return metrics
+
+    def _best(self, judged: Metrics) -> Metrics:
+        """The best accuracy so far; of test images none is chosen by."""
+        if self.judge == "test":
+            return {}
+        past = (metrics["val_accuracy"] for metrics in self.history)
+        return {"best_val_accuracy": max([judged["accuracy"], *past])}
 
     def _train(self, epoch: int, batches: Batches) -> Metrics:
         """All steps of an epoch; the figures stay on the device until its end."""
@@ -217,7 +241,7 @@ class Run:
 
     @torch.inference_mode()
     def _validate(self, batches: Batches) -> Metrics:
-        """Every validation image once, by the averaged weights where there are any."""
+        """Every image that judges once, by the averaged weights where there are any."""
         network = self.network if self.average is None else self.average.module
         network.eval()
         with self._precision():

@@ -24,6 +24,7 @@ import trainers
 from spaces.config import Config
 from trainers import checkpoint
 from trainers.batches import open_batches
+from trainers.data import sources
 from trainers.train import Run, history
 
 TIMES = {"seconds", "images_per_second"}
@@ -523,3 +524,32 @@ def test_parts_of_a_batch_are_another_recipe() -> None:
     assert trainers.run_key(whole, "") != trainers.run_key(parts, "")
     assert trainers.identity(whole) == trainers.identity(parts)
     assert timeless(list(trainers.train(whole))) != timeless(list(trainers.train(parts)))
+
+
+def test_confirming_trains_on_all_training_images_and_reads_the_test_part() -> None:
+    """With `judge` "test" validation images train too, and the figures are the test images'."""
+    config = tiny(epochs=2)
+    searched = list(trainers.train(config, seed=3))
+    confirmed = list(trainers.train(config, seed=3, judge="test"))
+    assert {"test_loss", "test_accuracy"} <= confirmed[-1].keys()
+    assert not [name for name in confirmed[-1] if "val" in name]
+    training, unseen = open_batches(config, torch.device("cpu"), sources(config.dataset, "test"))
+    assert training.count == 300  # its subset, nothing held out
+    assert unseen.count == 355  # every fifth digit: see trainers/datasets/digits.py
+    shown = sum(len(labels) for _, labels in unseen.ordered())
+    assert shown == unseen.count
+    assert confirmed[0]["train_loss"] != searched[0]["train_loss"]
+
+
+def test_a_confirmed_run_is_another_run(tmp_path: Path) -> None:
+    """Its run key differs, so a search's checkpoint is never gone on with, and it resumes itself."""
+    config = tiny(epochs=2)
+    list(trainers.train(config, seed=3, checkpoint=tmp_path))
+    with pytest.warns(RuntimeWarning, match="another run's"):
+        assert history(tmp_path, config, seed=3, judge="test") == []
+    straight = list(trainers.train(config, seed=3, judge="test"))
+    other = tmp_path / "confirmed"
+    list(islice(trainers.train(config, seed=3, checkpoint=other, judge="test"), 1))
+    resumed = list(trainers.train(config, seed=3, checkpoint=other, resume=True, judge="test"))
+    assert timeless(history(other, config, seed=3, judge="test")) == timeless(straight)
+    assert timeless(resumed) == timeless(straight[1:])
