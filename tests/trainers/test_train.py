@@ -542,7 +542,7 @@ def test_confirming_trains_on_all_training_images_and_reads_the_test_part() -> N
 
 
 def test_a_confirmed_run_is_another_run(tmp_path: Path) -> None:
-    """Its run key differs, so a search's checkpoint is never gone on with, and it resumes itself."""
+    """Its run key differs: no checkpoint of a search is gone on with, and it resumes itself."""
     config = tiny(epochs=2)
     list(trainers.train(config, seed=3, checkpoint=tmp_path))
     with pytest.warns(RuntimeWarning, match="another run's"):
