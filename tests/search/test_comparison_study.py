@@ -67,7 +67,7 @@ def test_trials_are_named_by_their_arm(compared: Study) -> None:
 def test_more_seeds_may_be_asked_for_and_fewer_may_not(compared: Study, tmp_path: Path) -> None:
     """A resume with more replicates trains what is lacking and nothing again."""
     before = starts(compared)
-    with pytest.raises(StudyExists, match="search.replicates: 2 -> 1"):
+    with pytest.raises(StudyExists, match=r"search\.replicates: 2 -> 1"):
         search.resume(compared.folder, overrides=["search.replicates=1"], executor="inprocess")
     more: dict[str, Any] = {"overrides": ["search.replicates=3"], "executor": "inprocess"}
     study = search.resume(compared.folder, **more)
