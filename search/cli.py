@@ -38,6 +38,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Read": {
         "show": ("read", "Show one trial: its config, curve, attempts and why it ended."),
         "pareto": ("read", "Print a study's Pareto front."),
+        "compare": ("compare", "Train arms with the same seeds, and say which differ."),
+        "confirm": ("confirm", "Train a study's networks anew, judged by the test images."),
+        "report": ("report", "Write what a study found as one HTML file."),
         "ui": ("ui", "Open a study's MLflow store in a browser on this machine."),
     },
     "Maintain": {

@@ -18,6 +18,7 @@ class History:
     from a known trial, `useless` those since the last that trained. `ended` says why the study is
     over, `halted` why its driver gave up; `tracking_uri`, `executor` and `versions` are the last
     driver's.
+    `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
     driver began, in that order.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
@@ -41,6 +42,7 @@ class History:
         self.stopping: dict[int, str] = {}
         self.lately: list[int] = []
         self.notes: list[str] = []
+        self.edits: list[dict[str, Any]] = []
         self.updated = 0.0
         self.touched: set[int] = set()
         for record in records:
@@ -90,6 +92,8 @@ class History:
                 self._trial(record)
             case "stop":
                 self.stopping[record["trial"]] = record["reason"]
+            case "edit":
+                self.edits.append(record["changes"])
             case "note":
                 self.notes.append(record["text"])
             case "done":

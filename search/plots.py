@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import html as markup
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 from search import tables
+from search.canvas import GRID, blank, image
 from search.picture import PLACES, PLAIN, Dot, Picture, axis_name, short, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from search.study import Study
 
 FAINT = "#b0b0b0"
 LINE = "#222222"
-GRID = "#e6e6e6"
 STYLE = (
     "body{margin:1.5vh 2vw;font-family:system-ui,sans-serif;color:#222}"
     "h1{font-size:1.2rem;margin:0}p{margin:.2rem 0;color:#555;font-size:.85rem}"
@@ -26,27 +26,22 @@ STYLE = (
 
 def png(study: Study) -> bytes:
     """The front as a PNG of 1200 x 750 pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    return image(front(study), "png")
 
+
+def front(study: Study) -> Figure:
+    """The front over the cost, all other trials fainter behind it."""
     picture = Picture.of(study)
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = blank(8, 5)
     axes.set_title(study.name, loc="left", fontsize=12, fontweight="bold", parse_math=False)
     axes.set_xlabel(axis_name(picture.cost))
     axes.set_ylabel(axis_name(picture.metric))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
     figure.text(0.995, 0.955, picture.caption, ha="right", fontsize=7.5, color=PLAIN)
     if picture.finished or picture.pruned:
         _draw(axes, picture)
     else:
         axes.text(0.5, 0.5, "No trial has finished yet.", ha="center", transform=axes.transAxes)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", metadata={"Software": "eca-search"})
-    return target.getvalue()
+    return figure
 
 
 def html(study: Study) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search import options, store
 from search.errors import Unfit
 from search.trial import COSTS
-from spaces import Space, SpaceError
+from spaces import Space, SpaceError, arms
 from spaces.errors import Problem, clipped
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def first_point(space: Space, examine: Examine) -> dict[str, Any]:
     not to be had.
     """
     for number, values in enumerate(space.baselines(), start=1):
-        key = f"search.baselines.{number}"
+        key = f"search.baselines.{number}" if space.arms is None else f"arms.{arms.of(values)}"
         try:
             costs = examine(values).costs
         except ValueError as error:

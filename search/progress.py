@@ -65,6 +65,7 @@ class _Events:
         self._colored = colored
         self._began = time.time()
         self._ended: set[int] = set()
+        self._seeds: dict[int, int] = {}
         self._attempts: dict[int, int] = {}
 
     def news(self, study: Study) -> Iterator[tuple[Trial, str]]:
@@ -88,6 +89,21 @@ class _Events:
                     ended = f"{text.clean(trial.name)} {self._word(attempt.outcome)}"
                     yield trial, f"{ended}, goes again: {reason}"
 
+    def seeds(self, study: Study) -> Iterator[str]:
+        """One line for every seed that has finished of a trial that has more to come."""
+        planned = study.space.search.replicates
+        for trial in study.trials:
+            if planned == 1 or trial.outcome is not None:
+                continue
+            finished = [r for r in trial.replicates if r.outcome == "finished"]
+            for replicate in finished[self._seeds.get(trial.number, 0) :]:
+                self._seeds[trial.number] = self._seeds.get(trial.number, 0) + 1
+                if (replicate.attempts[-1].ended or 0) >= self._began - 1e-3:
+                    said = f"{text.clean(trial.name)} seed {replicate.number + 1} of {planned}"
+                    if study.judged is not None:
+                        said += f" {study.judged} {replicate.curve[-1][study.judged]:.4f}"
+                    yield said
+
     def _end(self, study: Study, trial: Trial) -> str:
         assert trial.outcome is not None
         words = [text.clean(trial.name), self._word(trial.outcome)]
@@ -110,7 +126,7 @@ class _Pace:
 
     def left(self, study: Study) -> float | None:
         """Seconds until the study's trials have all ended; None where nothing is known yet."""
-        done = sum(map(_share, study.trials))
+        done = sum(_share(trial, study.space.search.replicates) for trial in study.trials)
         if self._before is None:
             self._before = done
         fresh, elapsed = done - self._before, time.monotonic() - self.began
@@ -119,12 +135,12 @@ class _Pace:
         return max(0.0, study.history.total - done) * elapsed / fresh
 
 
-def _share(trial: Trial) -> float:
-    """Which share of a trial's own work is done."""
+def _share(trial: Trial, replicates: int) -> float:
+    """Which share of a trial's own work, so many seeds, is done."""
     if trial.outcome is not None:
         return 1.0
     epochs: int = trial.config["training"]["epochs"]
-    return min(1.0, trial.epochs / epochs / max(1, len(trial.replicates)))
+    return min(1.0, trial.epochs / epochs / max(replicates, len(trial.replicates)))
 
 
 class Lines:
@@ -144,7 +160,7 @@ class Lines:
             return
         self._looked = now
         left = self._pace.left(study)
-        for _, line in self._events.news(study):
+        for line in (*self._events.seeds(study), *(line for _, line in self._events.news(study))):
             self.say(line)
         if now - self._spoke > QUIET:
             eta = "" if left is None else f"; ETA {text.duration(left)}"

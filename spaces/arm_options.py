@@ -19,6 +19,9 @@ def added(document: Node, said: Sequence[str], blocks: Sequence[str]) -> Node:
     """
     problems: list[Problem] = []
     tree = document
+    if not said and "arms" not in document.value:
+        wanted = "nothing to compare (allowed: --arm NAME='KEY=VALUE; ...', twice or more)"
+        raise SpaceError([Problem(None, "arms", wanted)])
     if (search := tree.value.get("search")) and isinstance(search.value, dict):
         kept = {key: node for key, node in search.value.items() if key not in NOT_SEARCHED}
         tree = Node({**tree.value, "search": Node(kept, search.place, search.key)}, tree.place)

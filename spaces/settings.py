@@ -170,6 +170,31 @@ class Tracking(Strict):
     experiment: str | None = Field(default=None, min_length=1, max_length=200)
 
 
+class Compare(Strict):
+    """How arms are compared, said before anything trains.
+
+    ``margin`` is the largest difference that counts as none, in the metric's own unit (0.002 is
+    0.2 points of accuracy); ``alpha`` the probability of a false alarm over all pairs together;
+    ``against`` the one arm that all others are compared with (null: every pair).
+    """
+
+    margin: float = Field(default=0.002, gt=0, le=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    against: str | None = None
+
+
+class Confirms(Strict):
+    """Which study is confirmed: its name and uuid, and what it had said of each arm.
+
+    ``values`` are the arms' results there, in its ``metric``.
+    """
+
+    study: str
+    uuid: str
+    metric: str
+    values: dict[str, float]
+
+
 class Search(Strict):
     """How the space is searched. ``trials`` counts the networks trained.
 
@@ -178,6 +203,7 @@ class Search(Strict):
     ``reference`` are costs by name; ``baselines`` are partial configs that are asked first. ``oom``
     says what follows when the device's memory is not enough: the trial fails, or it is trained anew
     with its batches cut in halves whose gradients add up (another recipe, and tagged so).
+    ``compare`` says how the arms of a comparison are judged.
     ``confirms`` is written by `eca-search confirm`: the study whose networks are trained here anew,
     on the validation images too, and judged by the test images. Nothing else reads those.
     """
@@ -198,7 +224,8 @@ class Search(Strict):
     resources: Resources = Resources()
     max_concurrent: int | None = Field(default=None, ge=1, le=100_000)
     executor: Literal["ray", "inprocess"] = "ray"
-    confirms: str | None = None
+    compare: Compare = Compare()
+    confirms: Confirms | None = None
     failures: Failures = Failures()
     oom: Literal["fail", "halve_batch"] = "fail"
     timeouts: Timeouts = Timeouts()

@@ -192,6 +192,11 @@ def load(
         problems += _across(search, written, parameters, epochs)
     else:
         problems += arms.unsearched(written)
+    against = search.compare.against
+    if comparison is not None and against is not None and against not in comparison.replaced:
+        known = list(comparison.replaced)
+        said = f"no such arm{nearest(against, known)} (there are: {listed(known)})"
+        problems.append(Problem(written.value["compare"].place, "search.compare.against", said))
     if search.confirms and comparison is None:
         said = "only arms are confirmed (allowed: leave it out; `eca-search confirm STUDY`)"
         problems.append(Problem(written.value["confirms"].key, "search.confirms", said))

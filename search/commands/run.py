@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 address = click.option(
     "--address", metavar="RAY", help="A Ray cluster; else $RAY_ADDRESS, else one started here."
 )
+out = click.option(
+    "--out",
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder of studies; the study's own is DIR/<name>.",
+)
 executor = click.option(
     "--executor",
     type=click.Choice(["ray", "inprocess"]),
@@ -29,6 +37,9 @@ max_concurrent = click.option(
     type=click.IntRange(min=1),
     metavar="N",
     help="At most so many trials at a time.",
+)
+again = click.option(
+    "--resume", "again", is_flag=True, help="Go on where the study was started before."
 )
 fork = click.option(
     "--fork",
@@ -48,19 +59,12 @@ force = click.option(
 )
 @click.argument("space")
 @overrides
-@click.option(
-    "--out",
-    default="runs",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="The folder of studies; the study's own is DIR/<name>.",
-)
+@out
 @executor
 @address
 @max_concurrent
 @plugin
-@click.option("--resume", "again", is_flag=True, help="Go on where the study was started before.")
+@again
 @fork
 @force
 @tracking_uri
@@ -107,7 +111,7 @@ def run(
             say=say,
         )
 
-    return _drive(start)
+    return drive(start, _summed_up)
 
 
 @command(
@@ -161,11 +165,28 @@ def resume(
             say=say,
         )
 
-    return _drive(start)
+    return drive(start, _summed_up)
 
 
-def _drive(start: Callable[[Watch, Say, Callable[[Path], None]], Study]) -> int:
-    """Drive a study under signals and in sight; returns the exit code."""
+def _summed_up(study: Study) -> None:
+    """How it ended; what a comparison or a confirmation has told comes first."""
+    from search import text
+
+    if study.space.search.confirms is not None:
+        from search.commands import confirm
+
+        confirm.told(study, as_json=False)
+    elif study.space.arms is not None:
+        from search.commands import compare
+
+        compare.told(study)
+    click.echo(text.summary(study))
+
+
+def drive(
+    start: Callable[[Watch, Say, Callable[[Path], None]], Study], tell: Callable[[Study], None]
+) -> int:
+    """Drive a study under signals and in sight, and `tell` how it ended; returns the exit code."""
     from search import journal, progress
     from search.errors import Stopped
     from search.interrupts import Interrupts
@@ -198,9 +219,7 @@ def _drive(start: Callable[[Watch, Say, Callable[[Path], None]], Study]) -> int:
             warn(f"{error.filename or folder[-1]}: {error.strerror or error}")
             _paused(folder, "")
             return 75
-    from search import text
-
-    click.echo(text.summary(study))
+    tell(study)
     return verdict(study)
 
 

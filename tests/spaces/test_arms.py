@@ -175,11 +175,12 @@ def test_a_wrong_arm_option_is_named(tmp_path: Path, said: list[str], expected: 
 
 def test_test_images_judge_nothing_but_a_confirmation(tmp_path: Path) -> None:
     """No search has an objective on the test images, and none confirms without arms."""
+    other = "{study: other, uuid: abc, metric: val_accuracy, values: {none: 0.5}}"
     search = "search: {objectives: {test_accuracy: max}}\n"
     assert "for `eca-search confirm` alone" in refusal(tmp_path, SPACE + ARMS + search)
-    search = "search: {trials: 3, confirms: other, objectives: {test_accuracy: max}}\n"
+    search = f"search: {{trials: 3, confirms: {other}, objectives: {{test_accuracy: max}}}}\n"
     assert "only arms are confirmed" in refusal(tmp_path, SPACE + search)
-    search = "search: {confirms: other, objectives: {val_accuracy: max}}\n"
+    search = f"search: {{confirms: {other}, objectives: {{val_accuracy: max}}}}\n"
     assert "trained on where a study is confirmed" in refusal(tmp_path, SPACE + ARMS + search)
-    search = "search: {confirms: other, objectives: {test_accuracy: max, params: min}}\n"
+    search = f"search: {{confirms: {other}, objectives: {{test_accuracy: max, params: min}}}}\n"
     assert load(tmp_path, SPACE + ARMS + search).search.judge == "test"

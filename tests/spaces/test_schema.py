@@ -121,7 +121,8 @@ def test_ready_spaces_open_with_what_one_wants_to_know(path: Path) -> None:
     assert lines[0] == "# yaml-language-server: $schema=../schema.json"
     opening = [line.split(":")[0] for line in lines if line.startswith("# ") and ":" in line[:12]]
     assert opening[:4] == ["# Question", "# Run", "# Cost", "# Expect"]
-    assert f"eca-search run {path.stem}" in path.read_text()
+    command = "compare" if spaces.load(path.stem).arms else "run"
+    assert f"eca-search {command} {path.stem}" in path.read_text()
     assert "TBD" not in path.read_text()
 
 

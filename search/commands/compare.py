@@ -1,0 +1,237 @@
+"""`compare`: arms trained with the same seeds, and what their differences are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.commands import as_json, command, emit, overrides, plugin, tracking_uri, warn
+from search.commands.run import address, again, drive, executor, force, max_concurrent, out
+
+if TYPE_CHECKING:
+    from search.comparing import Plan, Same, Told
+    from search.study import Study
+    from spaces import Space
+
+    Watch = Callable[[Study], None]
+    Say = Callable[[str], None]
+
+
+@command(
+    example="eca-search compare cifar10_where --replicates 10 --block backbone.width=[0.5,1.0] \\\n"
+    "    --arm 'published=attention={name: eca}' --arm 'none=attention={name: none}' \\\n"
+    "    --arm 'k3=attention={name: eca, mapping: {name: constant, kernel_size: 3}}'\n"
+    "eca-search compare runs/cifar10-where-compare --json | jq .pairs"
+)
+@click.argument("space")
+@overrides
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="NAME='KEY=VALUE; ...'",
+    help="An arm: the keys that it replaces, values as in YAML (repeatable).",
+)
+@click.option(
+    "--block",
+    "blocks",
+    multiple=True,
+    metavar="KEY[=VALUES]",
+    help="A hole that stays open: every arm is trained at each of its values (repeatable).",
+)
+@click.option("--replicates", type=click.IntRange(1, 100), metavar="N", help="Seeds for each arm.")
+@click.option("--against", metavar="NAME", help="Compare every arm with this one, not all pairs.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="X",
+    help="The largest difference that counts as none: 0.002 is 0.2 points (the default).",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    metavar="P",
+    help="The probability of a false alarm over all pairs together (0.05).",
+)
+@click.option("--plan", "planned", is_flag=True, help="Say what it would train and tell; no more.")
+@click.option("--anyway", is_flag=True, help="Train also where so few seeds can prove nothing.")
+@out
+@executor
+@address
+@max_concurrent
+@plugin
+@again
+@force
+@tracking_uri
+@as_json
+def compare(
+    space: str,
+    overrides: tuple[str, ...],
+    arms: tuple[str, ...],
+    blocks: tuple[str, ...],
+    replicates: int | None,
+    against: str | None,
+    margin: float | None,
+    alpha: float | None,
+    planned: bool,
+    anyway: bool,
+    out: Path,
+    executor: str | None,
+    address: str | None,
+    max_concurrent: int | None,
+    plugins: tuple[Path, ...],
+    again: bool,
+    force: bool,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> int:
+    """Train arms of SPACE with the same seeds and say which differ, by how much and how surely.
+
+    An arm is SPACE with some keys replaced; holes that it leaves open take their default. Nothing
+    is pruned. Before anything trains it is said which arms are the same network, how many seeds an
+    effect needs, and what it costs. With a study's folder for SPACE: what that study has told.
+    """
+    from search import comparing, comparison_text, journal, launch, precedents, preflight
+    from search.examine import examiner
+    from spaces import catalogue
+
+    if journal.exists(Path(space)):
+        if arms or blocks or overrides or replicates:
+            raise click.UsageError(f"{space} is a study: what it compares stands in its journal")
+        told(launch.load(Path(space)), against, margin, alpha, as_json)
+        return 0
+    for file in plugins:
+        catalogue.plug(file)
+    loaded = _loaded(space, overrides, arms, blocks, replicates, against, margin, alpha)
+    preflight.check(loaded)
+    examine = examiner(loaded)
+    dataset = examine(loaded.baselines()[0]).config["dataset"]
+    plan = comparing.plan(loaded, examine, precedents.precedents(out, dataset))
+    if planned and as_json:
+        emit(name=loaded.name, plan=_plan(plan))
+        return 0
+    for line in comparison_text.plan(loaded.name, plan):
+        (click.echo if planned else warn)(line)
+    if planned:
+        return 0
+    if plan.replicates < plan.smallest and not anyway:
+        raise click.UsageError(
+            f"{plan.replicates} seeds cannot tell {len(plan.pairs)} pairs apart, whatever they "
+            f"show (allowed: --replicates {plan.smallest} or more, or --anyway)"
+        )
+
+    def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
+        found(out.absolute() / loaded.name)
+        return launch.run(
+            loaded,
+            out=out,
+            executor=executor,
+            address=address,
+            max_concurrent=max_concurrent,
+            plugins=plugins,
+            resume=again,
+            force=force,
+            tracking_uri=tracking_uri,
+            watch=watch,
+            say=say,
+        )
+
+    return drive(start, lambda study: told(study, against, margin, alpha, as_json))
+
+
+def _loaded(
+    source: str,
+    overrides: tuple[str, ...],
+    arms: tuple[str, ...],
+    blocks: tuple[str, ...],
+    replicates: int | None,
+    against: str | None,
+    margin: float | None,
+    alpha: float | None,
+) -> Space:
+    """The space as a comparison; it is called NAME-compare unless it has arms of its own."""
+    import spaces
+
+    asked = {
+        "search.replicates": replicates,
+        "search.compare.against": against,
+        "search.compare.margin": margin,
+        "search.compare.alpha": alpha,
+    }
+    given = [f"{key}={value}" for key, value in asked.items() if value is not None]
+    every = [*overrides, *given]
+    loaded = spaces.load(source, overrides=every, compared=arms, blocks=blocks)
+    if arms and not any(text.startswith("name=") for text in overrides):
+        every.append(f"name={loaded.name}-compare")
+        loaded = spaces.load(source, overrides=every, compared=arms, blocks=blocks)
+    return loaded
+
+
+def told(
+    study: Study,
+    against: str | None = None,
+    margin: float | None = None,
+    alpha: float | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print what a comparison's study has told."""
+    from search import comparing, comparison_text
+
+    found = comparing.told(study, margin=margin, alpha=alpha, against=against)
+    if as_json:
+        emit(**_data(study, found))
+    elif found is None:
+        click.echo(f"{study.name}: no block is complete yet, so there is nothing to compare")
+    else:
+        for line in comparison_text.told(study.name, found):
+            click.echo(line)
+
+
+def _data(study: Study, found: Told | None) -> dict[str, Any]:
+    from search import statistics
+
+    if found is None:
+        return {"study": study.name, "arms": [], "pairs": [], "aliases": [], "dropped": []}
+    comparison = found.comparison
+    return {
+        "study": study.name,
+        "metric": found.metric,
+        "arms": [asdict(arm) for arm in comparison.arms],
+        "pairs": [
+            {**asdict(pair), "sentence": statistics.sentence(pair, comparison.margin)}
+            for pair in comparison.pairs
+        ],
+        "aliases": _aliases(found.same),
+        "margin": comparison.margin,
+        "alpha": comparison.alpha,
+        "noise": {"sd": comparison.noise, "df": comparison.noise_df},
+        "dropped": [{"block": dict(stratum), "seed": seed} for stratum, seed in comparison.dropped],
+        "caveats": list(found.caveats),
+    }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    about = asdict(plan)
+    about["seeds"] = {f"{effect:g}": n for effect, n in (plan.seeds or {}).items()} or None
+    return {
+        **about,
+        "trainings": plan.trainings,
+        "strata": [dict(stratum) for stratum in plan.strata],
+        "same": _aliases(plan.same),
+    }
+
+
+def _aliases(same: Sequence[Same]) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": one.arm,
+            "of": one.of,
+            "everywhere": one.everywhere,
+            "blocks": [dict(stratum) for stratum in one.strata],
+        }
+        for one in same
+    ]

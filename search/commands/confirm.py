@@ -1,0 +1,186 @@
+"""`confirm`: networks of a study trained anew with fresh seeds, and judged by the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.commands import as_json, command, emit, overrides, study_dir, tracking_uri, warn
+from search.commands.read import trial_of
+from search.commands.run import address, again, drive, executor, force, max_concurrent
+
+if TYPE_CHECKING:
+    from search.confirming import Confirmation
+    from search.study import Study
+    from search.trial import Trial
+
+    Watch = Callable[[Study], None]
+    Say = Callable[[str], None]
+
+
+@command(
+    example="eca-search confirm runs/cifar10-where --front --replicates 5 training.epochs=200\n"
+    "eca-search confirm runs/cifar10-where --trials 3,17"
+)
+@study_dir
+@overrides
+@click.option("--front", is_flag=True, help="Every network of the front (unless --trials).")
+@click.option("--trials", "chosen", metavar="N,N,...", help="These trials instead.")
+@click.option(
+    "--replicates",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Fresh seeds for each network.",
+)
+@click.option("--name", metavar="NAME", help="Of the confirming study; else STUDY-confirm.")
+@executor
+@address
+@max_concurrent
+@again
+@force
+@tracking_uri
+@as_json
+def confirm(
+    study_dir: Path,
+    overrides: tuple[str, ...],
+    front: bool,
+    chosen: str | None,
+    replicates: int,
+    name: str | None,
+    executor: str | None,
+    address: str | None,
+    max_concurrent: int | None,
+    again: bool,
+    force: bool,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> int:
+    """Train networks of the study in STUDY_DIR anew, and judge them by the test images.
+
+    Seeds are others than the search's, the validation images train too, and the test images, which
+    no search reads, are read here alone. KEY.PATH=VALUE changes how they are trained, such as
+    `training.epochs=200`. It is a study of its own beside STUDY_DIR, named STUDY-confirm, which can
+    be resumed; with that study for STUDY_DIR: what it has come to.
+    """
+    from search import confirming, launch
+
+    if front and chosen:
+        raise click.UsageError("--front or --trials, not both")
+    study = launch.load(study_dir)
+    if study.space.search.confirms is not None:
+        if overrides or chosen or front:
+            raise click.UsageError(f"{study_dir} is a confirmation: `eca-search resume` goes on")
+        told(study, as_json)
+        return 0
+    if chosen:
+        trials = [trial_of(study, asked.strip()) for asked in chosen.split(",")]
+        trials = list({trial.number: trial for trial in trials}.values())
+    else:
+        trials = study.pareto()
+    space = confirming.space(study, trials, replicates=replicates, overrides=overrides, name=name)
+    out = study.folder.parent
+    warn(
+        f"{space.name}: {len(trials)} networks of {study.name}, {replicates} fresh seeds each, "
+        "trained on training and validation images, judged by the test images"
+    )
+
+    def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
+        found(out / space.name)
+        return launch.run(
+            space,
+            out=out,
+            executor=executor or study.history.executor,
+            address=address,
+            max_concurrent=max_concurrent,
+            resume=again,
+            force=force,
+            tracking_uri=tracking_uri or study.tracking_uri,
+            watch=watch,
+            say=say,
+        )
+
+    return drive(start, lambda ended: told(ended, as_json))
+
+
+def told(study: Study, as_json: bool) -> None:
+    """Print what a confirmation has come to."""
+    from search import confirming
+
+    found = confirming.confirmation(study)
+    if as_json:
+        emit(**_data(study, found))
+        return
+    for line in _lines(study, found):
+        click.echo(line)
+
+
+def _data(study: Study, found: Confirmation) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "confirms": found.study,
+        "searched": found.searched,
+        "judged": found.judged,
+        "networks": [
+            {
+                "arm": one.arm,
+                "trial": _original(one.arm),
+                "label": one.trial.label,
+                "identity": one.trial.identity,
+                "searched": one.searched,
+                "mean": one.mean,
+                "sd": one.sd,
+                "n": one.n,
+                "params": one.trial.costs["params"],
+                "macs": one.trial.costs["macs"],
+            }
+            for one in found.networks
+        ],
+        "shrinkage": None if found.shrinkage is None else asdict(found.shrinkage),
+        "spearman": found.spearman,
+        "kendall": found.kendall,
+    }
+
+
+def _original(arm: str) -> int:
+    """The trial's number in the study that is confirmed."""
+    return int(arm.removeprefix("t"))
+
+
+def _lines(study: Study, found: Confirmation) -> Iterator[str]:
+    from search import text
+
+    yield f"{study.name}: {text.tally(study)}"
+    heading = ["trial", f"search: {found.searched}", f"confirmed: {found.judged}", "n", "network"]
+    rows = [
+        [
+            f"#{_original(one.arm):03d}",
+            f"{one.searched:.4f}",
+            "-" if one.mean is None else _spread(one.mean, one.sd),
+            str(one.n),
+            text.clean(_label(one.trial)),
+        ]
+        for one in found.networks
+    ]
+    yield text.columns(heading, rows, left=["network"])
+    if found.shrinkage is not None:
+        yield f"shrinkage (search minus confirmed): {found.shrinkage}"
+    if found.spearman is not None:
+        yield (
+            f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "
+            f"Kendall {found.kendall:.2f} over {len(found.networks)} networks"
+        )
+
+
+def _spread(mean: float, sd: float | None) -> str:
+    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
+
+
+def _label(trial: Trial) -> str:
+    """Its label without the arm, which the trial's number says already."""
+    return trial.label.partition(": ")[2]

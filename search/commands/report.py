@@ -1,0 +1,42 @@
+"""`report`: a study as one document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.commands import command, study_dir
+
+
+@command(
+    example="eca-search report runs/digits\neca-search report runs/digits --markdown --out docs/run"
+)
+@study_dir
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where to write; else STUDY_DIR/report.",
+)
+@click.option("--markdown", is_flag=True, help="Markdown and SVG files too.")
+def report(study_dir: Path, out: Path | None, markdown: bool) -> None:
+    """Write what the study in STUDY_DIR has found as one HTML file that needs no network.
+
+    The front, the curves and what was stopped and why, kernels by site, the budget, and the space
+    and versions that it came from.
+    """
+    from search import launch, text
+    from search import report as reports
+    from spaces.durable import make_folder, write_whole
+
+    study = launch.load(study_dir)
+    folder = study.folder / "report" if out is None else out
+    files = {"report.html": reports.as_html(study).encode()}
+    if markdown:
+        files |= reports.as_markdown(study)
+    make_folder(folder)
+    for name, content in files.items():
+        write_whole(folder / name, content, kind="report")
+        if name.endswith(("html", "md")):
+            click.echo(f"written: {text.shown(folder / name)} ({text.size(len(content))})")

@@ -1,0 +1,284 @@
+"""A comparison of arms: what it will train and what that can tell, and what it has told.
+
+The arms of a space with `arms` are trained at every block with the same seeds; a pair of arms is
+compared by its differences block by block and seed by seed (`search.statistics`). Where two arms
+build and train the same they are one, and nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from search.precedents import Noise, Precedents
+from spaces import Space, SpaceError, arms
+from spaces.errors import Problem
+
+if TYPE_CHECKING:
+    from search.proposing import Examine
+    from search.statistics import Comparison
+    from search.study import Study
+    from spaces.settings import Compare
+
+Stratum = tuple[tuple[str, Any], ...]
+"""One value of every block: (("backbone.width", 0.5),)."""
+EFFECTS = (0.001, 0.002, 0.003, 0.005)
+"""Differences of accuracy that a plan says the seeds for: 0.1 to 0.5 points."""
+WANTED = 0.8
+"""The power that a plan says the seeds for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Two arms that build and train the same network, at these blocks or at all of them."""
+
+    arm: str
+    of: str
+    strata: tuple[Stratum, ...]
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a comparison will train, known before anything does.
+
+    `seeds` has for each effect the seeds that it needs, None where no noise is known; `hours` are
+    those of one worker (GPU-hours where a worker has a GPU), None where no pace is known.
+    """
+
+    arms: tuple[str, ...]
+    strata: tuple[Stratum, ...]
+    replicates: int
+    networks: int
+    epochs: int
+    same: tuple[Same, ...]
+    pairs: tuple[tuple[str, str], ...]
+    smallest: int
+    noise: Noise | None
+    seeds: Mapping[float, int] | None
+    hours: float | None
+    paced: str | None
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings there are in all."""
+        return self.networks * self.replicates
+
+
+def plan(
+    space: Space,
+    examine: Examine,
+    known: Precedents,
+) -> Plan:
+    """What a comparison will train and tell; trains nothing.
+
+    Raises SpaceError where there is nothing to compare: one arm, or arms that are all the same.
+    """
+    from search import power
+
+    alpha = space.search.compare.alpha
+    found = {
+        (arm, block): examine(values)
+        for values in space.settings()
+        if (arm := arms.of(values)) is not None and (block := arms.block(values)) is not None
+    }
+    names = list(dict.fromkeys(arm for arm, _ in found))
+    strata = tuple(dict.fromkeys(block for _, block in found))
+    keys = {place: candidate.key for place, candidate in found.items()}
+    same = tuple(_same(names, strata, keys))
+    pairs = tuple(compared(names, same, space.search.compare.against))
+    if not pairs:
+        said = "one arm" if len(names) < 2 else "every arm builds and trains the same network"
+        raise SpaceError([Problem(None, "arms", f"nothing to compare: {said}")])
+    metric = space_metric(space)
+    configs = {candidate.key: candidate for candidate in found.values()}
+    epochs = max(c.config["training"]["epochs"] for c in configs.values())
+    noise = known.noise(metric, epochs)
+    pace = known.pace()
+    apart = min(_apart(pair, same, strata) for pair in pairs)
+    smallest = power.smallest_n(len(pairs), alpha)
+    return Plan(
+        arms=tuple(names),
+        strata=strata,
+        replicates=space.search.replicates,
+        networks=len(configs),
+        epochs=epochs,
+        same=same,
+        pairs=pairs,
+        smallest=math.ceil(smallest / apart),
+        noise=noise,
+        seeds=None
+        if noise is None
+        else {
+            effect: math.ceil(
+                power.seeds_needed(
+                    effect, noise.sd, power=WANTED, alpha=alpha, comparisons=len(pairs)
+                )
+                / apart
+            )
+            for effect in EFFECTS
+        },
+        hours=None
+        if pace is None
+        else sum(
+            c.costs["macs"] * c.config["training"]["epochs"] * pace.seconds
+            for c in configs.values()
+        )
+        * space.search.replicates
+        / 3600,
+        paced=None if pace is None else pace.source,
+    )
+
+
+def space_metric(space: Space) -> str:
+    """The accuracy that arms are compared by. Raises SpaceError where another comes first."""
+    from search.pareto import judged
+
+    metric = judged(space.search.objectives)
+    if metric is None or not metric.endswith("accuracy"):
+        said = "arms are compared by an accuracy (allowed: one before any other objective)"
+        raise SpaceError([space.problem("search.objectives", said)])
+    return metric
+
+
+def compared(
+    names: list[str], same: tuple[Same, ...], against: str | None
+) -> Iterator[tuple[str, str]]:
+    """The pairs of arms that differ somewhere: all, or each arm against one.
+
+    An arm that is another everywhere goes by that one's name.
+    """
+    aliases = {one.arm: one.of for one in same if one.everywhere}
+    distinct = [name for name in names if name not in aliases]
+    if against is None:
+        yield from combinations(distinct, 2)
+        return
+    against = aliases.get(against, against)
+    yield from ((name, against) for name in distinct if name != against)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a comparison has told: `comparison` over the arms that are different networks.
+
+    `caveats` are what a reader must know before believing it.
+    """
+
+    metric: str
+    comparison: Comparison
+    same: tuple[Same, ...]
+    strata: tuple[Stratum, ...]
+    caveats: tuple[str, ...]
+
+
+def told(
+    study: Study,
+    *,
+    margin: float | None = None,
+    alpha: float | None = None,
+    against: str | None = None,
+) -> Told | None:
+    """What a study with arms has told so far; None before one block is complete.
+
+    Margin, alpha and the arm to compare against are those that the study was started with, unless
+    others are given, which is said. Raises SpaceError for a study that compares nothing.
+    """
+    from search import statistics
+
+    if study.space.arms is None:
+        said = "it has no arms (allowed: what `eca-search compare` has made)"
+        raise SpaceError([Problem(None, study.name, said)])
+    planned = study.space.search.compare
+    same = sames(study)
+    aliases = {one.arm: one.of for one in same if one.everywhere}
+    against = against or planned.against
+    found = {arm: values for arm, values in results(study).items() if arm not in aliases}
+    complete = set.intersection(*(set(values) for values in found.values()))
+    if len(found) < 2 or not complete:
+        return None
+    comparison = statistics.compare(
+        found,
+        margin=margin or planned.margin,
+        alpha=alpha or planned.alpha,
+        against=aliases.get(against, against) if against else None,
+        same={frozenset({one.arm, one.of}): frozenset(one.strata) for one in same},
+    )
+    strata = tuple(dict.fromkeys(arms.block(values) for values in study.space.settings()))
+    caveats = tuple(_caveats(study, comparison, planned))
+    return Told(space_metric(study.space), comparison, same, strata, caveats)
+
+
+def _caveats(study: Study, found: Comparison, planned: Compare) -> Iterator[str]:
+    """What a reader must know before believing it."""
+    if not study.history.ended:
+        yield "not finished: what a look in between shows is no test result"
+    if found.dropped:
+        blocks = f"{len(found.dropped)} blocks are left out of the tests"
+        yield f"{blocks}: some arm has no result there"
+    if (found.margin, found.alpha) != (planned.margin, planned.alpha):
+        yield (
+            f"margin and alpha were said to be {planned.margin:g} and {planned.alpha:g} before it "
+            "began: others, chosen afterwards, prove less"
+        )
+    if any("search.replicates" in changes for changes in study.history.edits):
+        yield "seeds were added after results were seen: the error rate is above alpha"
+
+
+def results(study: Study) -> dict[str, dict[tuple[Stratum, int], float]]:
+    """The last epoch's value of every finished seed: arm -> (stratum, seed) -> value.
+
+    An arm that was answered from another's trial has that one's values.
+    """
+    metric = space_metric(study.space)
+    found: dict[str, dict[tuple[Stratum, int], float]] = {}
+    for values in study.space.settings():
+        found.setdefault(str(arms.of(values)), {})
+    for trial in study.trials:
+        finals = {
+            replicate.number: replicate.curve[-1][metric]
+            for replicate in trial.replicates
+            if replicate.outcome == "finished"
+        }
+        for values in (trial.values, *(alias["values"] for alias in trial.aliases)):
+            told = found[str(arms.of(values))]
+            told.update({(arms.block(values), seed): value for seed, value in finals.items()})
+    return found
+
+
+def sames(study: Study) -> tuple[Same, ...]:
+    """Which arms are the same network, as the journal tells."""
+    keys: dict[tuple[str, Stratum], str] = {}
+    for trial in study.trials:
+        for values in (trial.values, *(alias["values"] for alias in trial.aliases)):
+            keys[str(arms.of(values)), arms.block(values)] = trial.key
+    settings = list(study.space.settings())
+    names = list(dict.fromkeys(str(arms.of(values)) for values in settings))
+    strata = tuple(dict.fromkeys(arms.block(values) for values in settings))
+    return tuple(_same(names, strata, keys))
+
+
+def shown(stratum: Stratum) -> str:
+    """A stratum in words: `backbone.width=0.5`."""
+    return ", ".join(f"{name}={value}" for name, value in stratum)
+
+
+def _same(
+    names: list[str], strata: tuple[Stratum, ...], keys: Mapping[tuple[str, Stratum], str]
+) -> Iterator[Same]:
+    """Each arm with the earlier arms that it is, at some blocks or at all."""
+    for later, name in enumerate(names):
+        for earlier in names[:later]:
+            equal = tuple(
+                s for s in strata if (name, s) in keys and keys[name, s] == keys.get((earlier, s))
+            )
+            if equal:
+                yield Same(name, earlier, equal, len(equal) == len(strata))
+
+
+def _apart(pair: tuple[str, str], same: tuple[Same, ...], strata: tuple[Stratum, ...]) -> int:
+    """At how many blocks the two differ."""
+    equal = next((one.strata for one in same if {one.arm, one.of} == set(pair)), ())
+    return len(strata) - len(equal)

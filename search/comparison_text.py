@@ -1,0 +1,96 @@
+"""A comparison in words and tables: what it will train, and what it has told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from search import comparing, statistics, text
+from search.comparing import Plan, Same, Told
+
+
+def plan(name: str, plan: Plan) -> Iterator[str]:
+    """What a comparison will train and what that can tell, line by line."""
+    blocks = f" at {len(plan.strata)} blocks" if len(plan.strata) > 1 else ""
+    yield (
+        f"{name}: {len(plan.arms)} arms{blocks}, {plan.replicates} seeds: {plan.networks} "
+        f"networks, {plan.trainings} trainings of {plan.epochs} epochs"
+    )
+    yield from (f"  {line}" for line in same(plan.same))
+    yield (
+        f"  {_count(len(plan.pairs), 'pair')}: below {plan.smallest} seeds no difference can be "
+        "significant, however large (sign-flip test, Holm's correction)"
+    )
+    if plan.noise is None or plan.seeds is None:
+        yield "  noise of one training: not known yet (no study here has repeated seeds)"
+    else:
+        needed = ", ".join(f"{100 * effect:g}: {seeds}" for effect, seeds in plan.seeds.items())
+        yield (
+            f"  noise of one training: sd {100 * plan.noise.sd:.2f} points "
+            f"({plan.noise.df} degrees of freedom, from {plan.noise.source})"
+        )
+        yield f"  seeds to see an effect of so many points at 80 % power: {needed}"
+    if plan.hours is None:
+        yield "  time: not known before a study here has trained on these images"
+    else:
+        yield f"  time: about {_hours(plan.hours)} of one worker or GPU (pace of {plan.paced})"
+
+
+def same(found: Sequence[Same]) -> Iterator[str]:
+    """Which arms are one network, and so not trained twice."""
+    for one in found:
+        where = "" if one.everywhere else f" at {'; '.join(map(comparing.shown, one.strata))}"
+        yield f"{one.arm} is {one.of}{where}: the same network, trained once"
+
+
+def told(name: str, told: Told) -> Iterator[str]:
+    """Arms, then pairs with what each difference is worth."""
+    found = told.comparison
+    yield f"{name}: {told.metric} by arm"
+    heading = ["arm", "n", "mean", "sd"]
+    rows = [
+        [arm.name, str(arm.n), _value(arm.mean), "-" if arm.sd is None else _value(arm.sd)]
+        for arm in found.arms
+    ]
+    yield text.columns(heading, rows, left=["arm"])
+    yield from same(told.same)
+    if found.pairs:
+        yield ""
+        level = f"{100 * (1 - found.alpha):g} % interval"
+        heading = ["pair", "n", "difference", level, "p", "Holm"]
+        rows = [
+            [
+                f"{pair.a} - {pair.b}",
+                str(pair.n),
+                _points(pair.difference),
+                f"{_points(pair.low)} to {_points(pair.high)}",
+                f"{pair.p:.4f}",
+                f"{pair.p_holm:.4f}",
+            ]
+            for pair in found.pairs
+        ]
+        yield text.columns(heading, rows, left=["pair"])
+        yield "differences in points (0.01 of an accuracy); " + _noise(told)
+        yield ""
+        yield from (statistics.sentence(pair, found.margin) for pair in found.pairs)
+    yield from told.caveats
+
+
+def _noise(told: Told) -> str:
+    noise = told.comparison.noise
+    return "noise unknown" if noise is None else f"sd of one training {100 * noise:.2f}"
+
+
+def _value(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s'[: number != 1]}"
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:.1f} hours"

@@ -1,0 +1,165 @@
+"""Confirmed answers: networks that a search has chosen, trained anew and judged by test images.
+
+A confirmation is a study of its own, whose arms are the chosen trials. Its seeds are not the
+search's, the validation images train too, and the test images, which no search reads, judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import spaces
+from search import pareto, verdict
+from search.trial import COSTS, Trial, digest_int
+from spaces import Space, SpaceError, arms, writer
+from spaces.errors import Problem
+from spaces.overrides import applied
+from spaces.reader import Place, located
+
+if TYPE_CHECKING:
+    from search.shrinkage import Shrinkage
+    from search.study import Study
+
+KEPT = ("resources", "executor", "max_concurrent", "failures", "oom", "timeouts", "tracking")
+"""What of a search's settings its confirmation goes by too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """One network: what the search said of it, and what its confirmation did.
+
+    `mean` is over `n` seeds, `sd` their sample standard deviation (None below two); both None and 0
+    before one has finished.
+    """
+
+    arm: str
+    trial: Trial
+    searched: float
+    mean: float | None
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a confirmation came to.
+
+    `shrinkage` is what the search had promised too much, `spearman` and `kendall` how far the order
+    of the networks held; None where too few are confirmed to say.
+    """
+
+    study: str
+    searched: str
+    judged: str
+    networks: tuple[Confirmed, ...]
+    shrinkage: Shrinkage | None
+    spearman: float | None
+    kendall: float | None
+
+
+def space(
+    study: Study,
+    trials: Sequence[Trial],
+    *,
+    replicates: int,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> Space:
+    """The space that confirms these trials of a study, `overrides` said of each one's config.
+
+    Raises SpaceError for a trial without a result, and for what `spaces.load` refuses.
+    """
+    metric = study.judged
+    if metric is None or not trials:
+        said = "no trial with a result" if metric else "no objective that is trained for"
+        raise SpaceError([Problem(None, "trials", f"nothing to confirm: {said}")])
+    for trial in trials:
+        if trial.objectives is None:
+            said = f"#{trial.number:03d} has no result to confirm (it is {trial.outcome or 'open'})"
+            raise SpaceError([Problem(None, "trials", said)])
+    configs = {_arm(trial): _config(trial, overrides) for trial in trials}
+    base = next(iter(configs.values()))
+    settings = study.space.search.model_dump(mode="json", include=set(KEPT))
+    settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or study.name
+    costs = {
+        cost: objective.model_dump()
+        for cost, objective in study.objectives.items()
+        if cost in COSTS
+    }
+    judged = metric.replace("val_", "test_").replace("train_", "test_")
+    text = writer.dump(
+        {
+            **base,
+            "name": name or f"{study.name}-confirm",
+            "arms": {arm: _differing(config, base) for arm, config in configs.items()},
+            "search": {
+                **settings,
+                "seed": digest_int(study.space.search.seed, "confirm"),
+                "replicates": replicates,
+                "objectives": {judged: study.objectives[metric].model_dump(), **costs},
+                "confirms": {
+                    "study": study.name,
+                    "uuid": study.uuid,
+                    "metric": metric,
+                    "values": {_arm(t): pareto.measured(t)[metric] for t in trials},
+                },
+            },
+        }
+    )
+    return spaces.load(study.folder / "confirm.yaml", text=text)
+
+
+def confirmation(study: Study) -> Confirmation:
+    """What a study that confirms another has said so far. Raises SpaceError for another kind."""
+    confirms = study.space.search.confirms
+    if confirms is None or study.judged is None:
+        said = "it confirms no other (allowed: what `eca-search confirm` has made)"
+        raise SpaceError([Problem(None, study.name, said)])
+    found = [
+        _confirmed(arm, trial, confirms.values[arm], study.judged)
+        for trial in study.trials
+        for arm in (arms.of(v) for v in (trial.values, *(a["values"] for a in trial.aliases)))
+        if arm is not None
+    ]
+    known = [one for one in found if one.mean is not None]
+    searched = [one.searched for one in known]
+    means = [one.mean for one in known if one.mean is not None]
+    from search.shrinkage import rank_correlation, shrinkage
+
+    correlation = rank_correlation(searched, means)
+    return Confirmation(
+        study=confirms.study,
+        searched=confirms.metric,
+        judged=study.judged,
+        networks=tuple(sorted(found, key=lambda one: one.arm)),
+        shrinkage=shrinkage(searched, means) if means else None,
+        spearman=correlation.spearman,
+        kendall=correlation.kendall,
+    )
+
+
+def _confirmed(arm: str, trial: Trial, searched: float, metric: str) -> Confirmed:
+    means, spread = verdict.worth(trial, [metric])
+    mean = None if means is None else means[metric]
+    return Confirmed(arm, trial, searched, mean, spread.get(metric), trial.n)
+
+
+def _arm(trial: Trial) -> str:
+    return f"t{trial.number:03d}"
+
+
+def _config(trial: Trial, overrides: Sequence[str]) -> dict[str, Any]:
+    """The trial's config with the overrides in it, as plain values."""
+    tree = applied(located(trial.config, Place(f"#{trial.number:03d}")), overrides)
+    plain: dict[str, Any] = tree.plain()
+    return plain
+
+
+def _differing(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    return {
+        section: part
+        for section, part in config.items()
+        if section != "name" and part != base.get(section)
+    }

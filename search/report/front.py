@@ -1,0 +1,41 @@
+"""The front: the picture, the table, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from search import pareto, plots, tables, text
+from search.canvas import image
+from search.report.section import Figure, Part, Prose, Section, Table
+
+if TYPE_CHECKING:
+    from search.study import Study
+
+
+def section(study: Study) -> Section | None:
+    """None before a trial has finished."""
+    if not study.pareto():
+        return None
+    return Section("Pareto front", tuple(_parts(study)))
+
+
+def _parts(study: Study) -> Iterator[Part]:
+    yield Prose(f"{text.worth(study)}. Costs within their tolerance count as equal. {text.MACS}.")
+    said = f"Every finished trial of {study.name}, the front in strong colours."
+    yield Figure("front", image(plots.front(study), "svg"), said)
+    yield Table(
+        ["trial", "network", *study.objectives, "n", "kernels"],
+        [
+            [
+                f"#{trial.number:03d}",
+                text.clean(trial.label),
+                *(tables.cell(name, trial) for name in study.objectives),
+                str(trial.n),
+                tables.kernels(trial.kernels),
+            ]
+            for trial in pareto.front(study.trials, study.objectives)
+        ],
+        left=["network", "kernels"],
+        caption="Means over n seeds, ± the sample standard deviation where n is 2 or more.",
+    )

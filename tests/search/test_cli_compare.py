@@ -1,0 +1,184 @@
+"""`eca-search compare` and `confirm`, on real trainings of digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search import cli, journal
+
+SPACE = """\
+name: rules
+dataset: {name: digits}
+backbone: {name: resnet, depth: 8, width: {choice: [0.25, 0.5], default: 0.5}}
+attention:
+  choice:
+    - {name: none}
+    - {name: eca, mapping: {name: log2, gamma: {float: [1, 4], step: 0.5, default: 2}, b: 1}}
+  default: eca
+training: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
+search: {trials: 6, executor: inprocess, pruner: {name: ParetoPruner}}
+"""
+ARMS = [
+    *("--arm", "published="),
+    *("--arm", "k3=attention={name: eca, mapping: {name: constant, kernel_size: 3}}"),
+    *("--arm", "none=attention=none"),
+    *("--block", "backbone.width"),
+]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this file's studies lie."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "rules.yaml").write_text(SPACE)
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line there: its exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = cli.main(list(args))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def _compared(folder: Path) -> None:
+    """Three arms at two widths with seven seeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.main(["compare", "rules.yaml", *ARMS, "--replicates", "7"]) == 0
+
+
+def test_a_comparison_that_can_prove_nothing_is_refused(run: Run, folder: Path) -> None:
+    """Before anything is trained, with the seeds that it needs."""
+    code, out, err = run("compare", "rules.yaml", *ARMS, "--replicates", "6", "--out", "refused")
+    assert code == 2
+    assert not out
+    assert "6 seeds cannot tell 3 pairs apart" in err
+    assert "--replicates 7 or more" in err
+    assert not (folder / "refused").exists()
+
+
+def test_the_plan_is_said_before_anything_trains(run: Run, folder: Path) -> None:
+    """Which arms are one network, what is trained, from how many seeds on it can tell anything."""
+    code, out, _ = run("compare", "rules.yaml", *ARMS, "--replicates", "7", "--plan")
+    assert code == 0
+    assert "3 arms at 2 blocks, 7 seeds: 5 networks, 35 trainings of 1 epochs" in out
+    assert "k3 is published at backbone.width=0.5: the same network, trained once" in out
+    assert "below 7 seeds no difference can be significant" in out
+    code, out, _ = run("compare", "rules.yaml", *ARMS, "--replicates", "7", "--plan", "--json")
+    told = json.loads(out)["plan"]
+    assert (told["trainings"], told["smallest"]) == (35, 7)
+    assert told["same"][0]["blocks"] == [{"backbone.width": 0.5}]
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.usefixtures("_compared")
+def test_what_a_comparison_has_told(run: Run) -> None:
+    """Arms and pairs in the JSON that is fixed; a pair goes by the blocks where it differs."""
+    code, out, _ = run("compare", "runs/rules-compare", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert [(arm["name"], arm["n"]) for arm in told["arms"]] == [
+        ("published", 14),
+        ("k3", 14),
+        ("none", 14),
+    ]
+    assert {"name", "n", "mean", "sd"} <= told["arms"][0].keys()
+    pairs = {(pair["a"], pair["b"]): pair for pair in told["pairs"]}
+    assert {names: pair["n"] for names, pair in pairs.items()} == {
+        ("published", "k3"): 7,
+        ("published", "none"): 14,
+        ("k3", "none"): 14,
+    }
+    for pair in pairs.values():
+        keys = {"a", "b", "difference", "low", "high", "p", "p_holm", "equivalent", "n"}
+        assert keys <= pair.keys()
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+        assert pair["p"] <= pair["p_holm"] <= 1
+    means = {arm["name"]: arm["mean"] for arm in told["arms"]}
+    both = pairs["published", "none"]
+    # a mean of differences is the difference of means, to the last bits of doubles
+    assert both["difference"] == pytest.approx(means["published"] - means["none"])
+    assert told["caveats"] == []
+
+
+@pytest.mark.usefixtures("_compared")
+def test_a_comparison_reads_in_plain_words(run: Run, folder: Path) -> None:
+    """The table, the aliases and one sentence a pair; another margin is owned up to."""
+    code, out, _ = run("compare", "runs/rules-compare", "--margin", "0.5")
+    assert code == 0
+    assert "k3 is published at backbone.width=0.5" in out
+    assert "no difference larger than 50 points" in out or "less than 50" in out
+    assert "chosen afterwards, prove less" in out
+    code, out, _ = run("compare", "runs/rules-compare", "--against", "none", "--json")
+    assert {pair["b"] for pair in json.loads(out)["pairs"]} == {"none"}
+    assert "pruner" not in (folder / "runs/rules-compare/space.yaml").read_text()
+
+
+@pytest.mark.usefixtures("_compared")
+def test_more_seeds_are_owned_up_to(run: Run) -> None:
+    """A resume with more seeds goes on, and the result says that it looked in between."""
+    code, out, err = run("resume", "runs/rules-compare", "search.replicates=8")
+    assert code == 0, err
+    assert "published - k3" in out
+    assert "seeds were added after results were seen" in out
+
+
+def test_a_study_without_arms_compares_nothing(run: Run) -> None:
+    """It is said, with what would; and a space without arms is asked for some."""
+    code, _, err = run("run", "rules.yaml", "search.trials=2", "name=plain", "--out", "runs")
+    assert code == 0, err
+    code, _, err = run("compare", "runs/plain")
+    assert code == 2
+    assert "it has no arms" in err
+    code, _, err = run("compare", "rules.yaml")
+    assert code == 2
+    assert "--arm NAME=" in err
+
+
+def test_a_study_is_confirmed_by_the_test_images(run: Run, folder: Path) -> None:
+    """Fresh seeds, training and validation images, test accuracy, shrinkage, a study of its own."""
+    assert run("run", "rules.yaml", "search.trials=4", "name=plain", "--resume")[0] == 0
+    code, out, err = run("confirm", "runs/plain", "--trials", "0,1", "--replicates", "2", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [network["trial"] for network in told["networks"]] == [0, 1]
+    assert (told["searched"], told["judged"]) == ("val_accuracy", "test_accuracy")
+    assert all(network["n"] == 2 for network in told["networks"])
+    shrunk = [network["searched"] - network["mean"] for network in told["networks"]]
+    assert told["shrinkage"]["mean"] == pytest.approx(sum(shrunk) / 2)  # a mean of two doubles
+    seeds = {
+        study: {r["seed"] for r in journal.read(folder / "runs" / study) if r["kind"] == "start"}
+        for study in ("plain", "plain-confirm")
+    }
+    assert seeds["plain"].isdisjoint(seeds["plain-confirm"])
+    curves = [r["metrics"] for r in journal.read(folder / "runs/plain-confirm") if "metrics" in r]
+    assert all("test_accuracy" in m and "val_accuracy" not in m for m in curves)
+    code, out, _ = run("confirm", "runs/plain-confirm")
+    assert code == 0
+    assert "shrinkage (search minus confirmed)" in out
+    code, out, _ = run("resume", "runs/plain-confirm")
+    assert code == 0
+    assert "shrinkage" in out
+
+
+def test_what_cannot_be_confirmed_is_refused(run: Run) -> None:
+    """A trial that there is not, or that has no result, and a key that there is not."""
+    code, _, err = run("confirm", "runs/plain", "--trials", "99")
+    assert code == 2
+    assert "no trial '99'" in err
+    code, _, err = run("confirm", "runs/plain", "--trials", "0", "training.epoch=3", "--name", "x")
+    assert code == 2
+    assert "did you mean 'epochs'" in err
