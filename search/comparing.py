@@ -204,11 +204,19 @@ def told(
         margin=margin or planned.margin,
         alpha=alpha or planned.alpha,
         against=aliases.get(against, against) if against else None,
+        resolution=_resolution(study),
         same={frozenset({one.arm, one.of}): frozenset(one.strata) for one in same},
     )
     strata = tuple(dict.fromkeys(arms.block(values) for values in study.space.settings()))
     caveats = tuple(_caveats(study, comparison, planned))
     return Told(space_metric(study.space), comparison, same, strata, caveats)
+
+
+def _resolution(study: Study) -> float:
+    """The smallest step of an accuracy, where the space says how many images judge; else 0."""
+    dataset = study.trials[0].config["dataset"]
+    judging = round(dataset["val"] * dataset["subset"]) if dataset.get("subset") else 0
+    return 1 / judging if judging else 0.0
 
 
 def _caveats(study: Study, found: Comparison, planned: Compare) -> Iterator[str]:

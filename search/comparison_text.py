@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from search import comparing, statistics, text
 from search.comparing import Plan, Same, Told
+from search.statistics import Comparison
 
 
 def plan(name: str, plan: Plan) -> Iterator[str]:
@@ -46,42 +47,44 @@ def told(name: str, told: Told) -> Iterator[str]:
     """Arms, then pairs with what each difference is worth."""
     found = told.comparison
     yield f"{name}: {told.metric} by arm"
-    heading = ["arm", "n", "mean", "sd"]
-    rows = [
-        [arm.name, str(arm.n), _value(arm.mean), "-" if arm.sd is None else _value(arm.sd)]
-        for arm in found.arms
-    ]
+    heading, *rows = arm_rows(found)
     yield text.columns(heading, rows, left=["arm"])
     yield from same(told.same)
     if found.pairs:
         yield ""
-        level = f"{100 * (1 - found.alpha):g} % interval"
-        heading = ["pair", "n", "difference", level, "p", "Holm"]
-        rows = [
-            [
-                f"{pair.a} - {pair.b}",
-                str(pair.n),
-                _points(pair.difference),
-                f"{_points(pair.low)} to {_points(pair.high)}",
-                f"{pair.p:.4f}",
-                f"{pair.p_holm:.4f}",
-            ]
-            for pair in found.pairs
-        ]
+        heading, *rows = pair_rows(found)
         yield text.columns(heading, rows, left=["pair"])
-        yield "differences in points (0.01 of an accuracy); " + _noise(told)
+        yield f"differences in points (0.01 of an accuracy); {_noise(found)}"
         yield ""
         yield from (statistics.sentence(pair, found.margin) for pair in found.pairs)
     yield from told.caveats
 
 
-def _noise(told: Told) -> str:
-    noise = told.comparison.noise
+def arm_rows(found: Comparison) -> Iterator[list[str]]:
+    """The heading, then a row an arm."""
+    yield ["arm", "n", "mean", "sd"]
+    for arm in found.arms:
+        yield [arm.name, str(arm.n), f"{arm.mean:.4f}", "-" if arm.sd is None else f"{arm.sd:.4f}"]
+
+
+def pair_rows(found: Comparison) -> Iterator[list[str]]:
+    """The heading, then a row a pair; differences in points."""
+    level = f"{100 * (1 - found.alpha):g} % interval"
+    yield ["pair", "n", "difference", level, "p", "Holm"]
+    for pair in found.pairs:
+        yield [
+            f"{pair.a} - {pair.b}",
+            str(pair.n),
+            _points(pair.difference),
+            f"{_points(pair.low)} to {_points(pair.high)}",
+            f"{pair.p:.4f}",
+            f"{pair.p_holm:.4f}",
+        ]
+
+
+def _noise(found: Comparison) -> str:
+    noise = found.noise
     return "noise unknown" if noise is None else f"sd of one training {100 * noise:.2f}"
-
-
-def _value(value: float) -> str:
-    return f"{value:.4f}"
 
 
 def _points(value: float) -> str:

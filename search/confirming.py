@@ -6,12 +6,12 @@ search's, the validation images train too, and the test images, which no search 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import spaces
-from search import pareto, verdict
+from search import pareto, text, verdict
 from search.trial import COSTS, Trial, digest_int
 from spaces import Space, SpaceError, arms, writer
 from spaces.errors import Problem
@@ -40,6 +40,11 @@ class Confirmed:
     mean: float | None
     sd: float | None
     n: int
+
+    @property
+    def original(self) -> int:
+        """The trial's number in the study that is confirmed."""
+        return int(self.arm.removeprefix("t"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,37 @@ def confirmation(study: Study) -> Confirmation:
         spearman=correlation.spearman,
         kendall=correlation.kendall,
     )
+
+
+def rows(found: Confirmation) -> Iterator[list[str]]:
+    """The heading, then a row a network."""
+    yield ["trial", f"search: {found.searched}", f"confirmed: {found.judged}", "n", "network"]
+    for one in found.networks:
+        spread = "" if one.sd is None else f" ± {one.sd:.4f}"
+        yield [
+            f"#{one.original:03d}",
+            f"{one.searched:.4f}",
+            "-" if one.mean is None else f"{one.mean:.4f}{spread}",
+            str(one.n),
+            text.clean(one.trial.label.partition(": ")[2]),
+        ]
+
+
+def lines(found: Confirmation) -> Iterator[str]:
+    """How much the search had promised too much, and whether the order of networks held."""
+    if (shrunk := found.shrinkage) is not None:
+        ends = ""
+        if shrunk.n > 1:
+            ends = f" ({100 * shrunk.low:+.2f} to {100 * shrunk.high:+.2f}, 95 %)"
+        yield (
+            f"shrinkage (search minus confirmed): {100 * shrunk.mean:+.2f} points{ends}, "
+            f"mean over {shrunk.n} network{'s'[: shrunk.n != 1]}"
+        )
+    if found.spearman is not None and found.kendall is not None:
+        yield (
+            f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "
+            f"Kendall {found.kendall:.2f}"
+        )
 
 
 def _confirmed(arm: str, trial: Trial, searched: float, metric: str) -> Confirmed:

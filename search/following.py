@@ -250,7 +250,7 @@ def _front(snapshot: Snapshot) -> set[int]:
 
 def _figures(snapshot: Snapshot) -> dict[str, Callable[[], str | bytes]]:
     """The files that show the front, drawn when they are written."""
-    from search import plots, tables
+    from search import plots, report, tables
 
     study, trials = snapshot.study, snapshot.trials
     return {
@@ -258,4 +258,5 @@ def _figures(snapshot: Snapshot) -> dict[str, Callable[[], str | bytes]]:
         "front.csv": lambda: tables.front_csv(trials, study.objectives),
         "pareto.png": lambda: plots.png(study),
         "pareto.html": lambda: plots.html(study),
+        "report.html": lambda: report.as_html(study),
     }

@@ -83,6 +83,8 @@ def _draw(axes: Axes, picture: Picture) -> None:
         marker = "D" if kind == "none" else "o"
         for member in (False, True):
             here = [dot for dot in dots if dot.member == member]
+            if not here:
+                continue
             named = kind if member or not any(dot.member for dot in dots) else None
             axes.scatter(
                 [dot.x for dot in here],

@@ -16,7 +16,6 @@ from search.commands.run import address, again, drive, executor, force, max_conc
 if TYPE_CHECKING:
     from search.confirming import Confirmation
     from search.study import Study
-    from search.trial import Trial
 
     Watch = Callable[[Study], None]
     Say = Callable[[str], None]
@@ -129,7 +128,7 @@ def _data(study: Study, found: Confirmation) -> dict[str, Any]:
         "networks": [
             {
                 "arm": one.arm,
-                "trial": _original(one.arm),
+                "trial": one.original,
                 "label": one.trial.label,
                 "identity": one.trial.identity,
                 "searched": one.searched,
@@ -147,40 +146,10 @@ def _data(study: Study, found: Confirmation) -> dict[str, Any]:
     }
 
 
-def _original(arm: str) -> int:
-    """The trial's number in the study that is confirmed."""
-    return int(arm.removeprefix("t"))
-
-
 def _lines(study: Study, found: Confirmation) -> Iterator[str]:
-    from search import text
+    from search import confirming, text
 
     yield f"{study.name}: {text.tally(study)}"
-    heading = ["trial", f"search: {found.searched}", f"confirmed: {found.judged}", "n", "network"]
-    rows = [
-        [
-            f"#{_original(one.arm):03d}",
-            f"{one.searched:.4f}",
-            "-" if one.mean is None else _spread(one.mean, one.sd),
-            str(one.n),
-            text.clean(_label(one.trial)),
-        ]
-        for one in found.networks
-    ]
+    heading, *rows = confirming.rows(found)
     yield text.columns(heading, rows, left=["network"])
-    if found.shrinkage is not None:
-        yield f"shrinkage (search minus confirmed): {found.shrinkage}"
-    if found.spearman is not None:
-        yield (
-            f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "
-            f"Kendall {found.kendall:.2f} over {len(found.networks)} networks"
-        )
-
-
-def _spread(mean: float, sd: float | None) -> str:
-    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
-
-
-def _label(trial: Trial) -> str:
-    """Its label without the arm, which the trial's number says already."""
-    return trial.label.partition(": ")[2]
+    yield from confirming.lines(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from search import plots, text
 from search.canvas import blank, image
 from search.picture import COLOURS, axis_name
+from search.redaction import redacted
 from search.report.section import Figure, Part, Prose, Section, Table
 from search.trial import Trial
 
@@ -48,7 +49,7 @@ def _row(trial: Trial, metric: str) -> list[str]:
         str(trial.outcome),
         str(trial.epochs),
         f"{curve[-1]:.4f}" if curve else "-",
-        text.clean(trial.reason)[:200] or "-",
+        text.clean(redacted(trial.reason))[:200] or "-",
     ]
 
 

@@ -24,7 +24,7 @@ caption,figcaption{color:var(--faint);font-size:.85rem;text-align:left;padding:.
 figure{margin:.8rem 0}figure svg{max-width:100%;height:auto}
 pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.8rem;max-height:28rem}
 """
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """What the page may load: nothing. A browser then holds it to that."""
 
 

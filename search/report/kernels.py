@@ -62,14 +62,18 @@ def _drawn(trials: list[Trial], sites: list[str]) -> bytes:
     )
     figure, axes = blank(8.0, min(12.0, 1.3 + 0.24 * len(sites)))
     axes.grid(visible=False)
-    axes.imshow(
+    axes.pcolormesh(  # shapes, where imshow would embed pixels
+        np.arange(len(trials)),
+        np.arange(len(sites)),
         cells,
         cmap=ListedColormap([EMPTY, *colours]),
         vmin=-0.5,
         vmax=len(sizes) + 0.5,
-        aspect="auto",
-        interpolation="nearest",
+        edgecolors="white",
+        linewidth=0.5,
+        shading="nearest",
     )
+    axes.invert_yaxis()
     for row, site in enumerate(sites):
         for column, trial in enumerate(trials):
             if site in trial.kernels:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from search import following, pareto, tracking
+from search import following, pareto, tables, tracking
 from search.away import TrackingError
 from search.following import Tracking
 from search.store import default_uri
@@ -61,7 +61,9 @@ class Example:
     )
     space: Any = dataclasses.field(
         default_factory=lambda: SimpleNamespace(
-            to_yaml=lambda: "# Question: does it\n#           pay?\n# Cost: little\nname: digits\n"
+            arms=None,
+            search=SimpleNamespace(confirms=None),
+            to_yaml=lambda: "# Question: does it\n#           pay?\n# Cost: little\nname: digits\n",
         )
     )
 
@@ -69,16 +71,21 @@ class Example:
     def history(self) -> Any:
         """What the journal's first record says."""
         versions = {"eca-search": "0.1.0", "python": "3.11", "torch": "2.14"}
-        return SimpleNamespace(ended=self.ended, study={"versions": versions})
+        return SimpleNamespace(ended=self.ended, study={"versions": versions}, total=4)
 
     @property
     def judged(self) -> str | None:
         """As `Study.judged`."""
         return pareto.judged(self.objectives)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, *, driven: bool = True) -> dict[str, int]:
         """As `Study.counts`."""
-        return {"running": 0, "waiting": 0, "infeasible": 3, "duplicate": 2}
+        free = {"infeasible": 3, "duplicate": 2, "invalid": 0, "preempted": 0}
+        return {"running": 0, "waiting": 0, **free}
+
+    def outcomes(self) -> dict[str, int]:
+        """As `Study.outcomes`."""
+        return tables.outcomes(self.trials)
 
     def pareto(self) -> list[Trial]:
         """As `Study.pareto`."""
@@ -285,7 +292,14 @@ def test_the_parent_tells_the_study(store: str, tmp_path: Path) -> None:
     assert [point.step for point in volumes] == [1, 2, 3]
     assert volumes[-1].value == pytest.approx(study.hypervolume())
     names = [file.path for file in client.list_artifacts(parent.info.run_id)]
-    assert names == ["front.csv", "front.md", "pareto.html", "pareto.png", "space.yaml"]
+    assert names == [
+        "front.csv",
+        "front.md",
+        "pareto.html",
+        "pareto.png",
+        "report.html",
+        "space.yaml",
+    ]
     children = client.search_runs(
         [experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )

@@ -1,0 +1,77 @@
+"""What a comparison or a confirmation has told, as a table and a forest plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from search import comparing, comparison_text, confirming, statistics
+from search.canvas import blank, image
+from search.picture import COLOURS, PLAIN
+from search.report.section import Figure, Part, Prose, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+    from search.comparing import Told
+    from search.study import Study
+
+
+def section(study: Study) -> Section | None:
+    """None for a search, and before there is something to tell."""
+    if study.space.search.confirms is not None:
+        return Section("Confirmed", tuple(_confirmed(study)))
+    if study.space.arms is None:
+        return None
+    told = comparing.told(study)
+    if told is None:
+        return None
+    return Section("Comparison", tuple(_compared(told)))
+
+
+def forest(told: Told) -> Drawing:
+    """Every pair's difference with its interval, the margin as a band around none."""
+    found = told.comparison
+    figure, axes = blank(8.0, 1.2 + 0.32 * len(found.pairs))
+    axes.axvspan(-100 * found.margin, 100 * found.margin, color="#f0f0f0", zorder=0)
+    axes.axvline(0, color=PLAIN, linewidth=0.8)
+    for row, pair in enumerate(found.pairs):
+        colour = COLOURS[5] if pair.significant else COLOURS[2] if pair.equivalent else PLAIN
+        axes.plot([100 * pair.low, 100 * pair.high], [row, row], color=colour, linewidth=1.6)
+        axes.plot(100 * pair.difference, row, "o", color=colour, markersize=5)
+    names = [f"{pair.a} - {pair.b}" for pair in found.pairs]
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("difference in points")
+    return figure
+
+
+def _compared(told: Told) -> Iterator[Part]:
+    found = told.comparison
+    level = f"{100 * (1 - found.alpha):g} %"
+    yield from (Prose(f"{statistics.sentence(pair, found.margin)}.") for pair in found.pairs)
+    yield from (Prose(f"Mind: {caveat}.") for caveat in told.caveats)
+    if found.pairs:
+        said = f"Differences in points with {level} intervals; grey: within the margin of "
+        said += f"{100 * found.margin:g} points; red: significant, green: equivalent."
+        yield Figure("forest", image(forest(told), "svg"), said)
+    heading, *rows = comparison_text.pair_rows(found)
+    method = (
+        f"Differences over matched blocks and seeds, in points; {level} t intervals, two-sided "
+        "sign-flip test, Holm's correction over all pairs."
+    )
+    yield Table(heading, rows, left=["pair"], caption=method)
+    heading, *rows = comparison_text.arm_rows(found)
+    yield Table(heading, rows, left=["arm"], caption=f"{told.metric} by arm.")
+    yield from (Prose(f"{line}.") for line in comparison_text.same(told.same))
+
+
+def _confirmed(study: Study) -> Iterator[Part]:
+    found = confirming.confirmation(study)
+    yield Prose(
+        f"Networks of {found.study}, trained anew with fresh seeds on training and validation "
+        "images, judged by the test images, which the search never read."
+    )
+    heading, *rows = confirming.rows(found)
+    yield Table(heading, rows, left=["network"])
+    yield from (Prose(f"{line}.") for line in confirming.lines(found))
