@@ -59,6 +59,7 @@ class _Source:
     model: type[BaseModel]
     doc: str
     blocks: dict[Any, tuple[int, ...]]
+    channels: dict[Any, tuple[int, ...]]
 
 
 def names(kind: str) -> list[str]:
@@ -103,6 +104,14 @@ def blocks(params: dict[str, Any]) -> tuple[int, ...] | None:
     The key is None where the backbone has no depth. None for a file without the literal.
     """
     return _read("backbone", path("backbone", params["name"])).blocks.get(params.get("depth"))
+
+
+def channels(params: dict[str, Any]) -> tuple[int, ...] | None:
+    """Channels per stage of a backbone at width 1, where attention stands at position `final`.
+
+    From the literal ``CHANNELS = {depth: (...)}`` in its file; None for a file without it.
+    """
+    return _read("backbone", path("backbone", params["name"])).channels.get(params.get("depth"))
 
 
 def depths(name: str) -> tuple[int | None, ...]:
@@ -229,13 +238,17 @@ def _read(kind: str, file: Path) -> _Source:
         parameters=tuple(a.arg for a in (*arguments.args, *arguments.kwonlyargs)),
         model=create_model(f"{kind}_{file.stem}", __config__=strict, **fields),
         doc=ast.get_docstring(function) or ast.get_docstring(tree) or "",
-        blocks=next(
-            (
-                ast.literal_eval(node.value)
-                for node in tree.body
-                if isinstance(node, ast.Assign)
-                and any(isinstance(t, ast.Name) and t.id == "BLOCKS" for t in node.targets)
-            ),
-            {},
-        ),
+        blocks=_literal(tree, "BLOCKS"),
+        channels=_literal(tree, "CHANNELS"),
     )
+
+
+def _literal(tree: ast.Module, name: str) -> dict[Any, tuple[int, ...]]:
+    """What a file assigns to ``name`` at its top; nothing where it does not."""
+    found: dict[Any, tuple[int, ...]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == name for target in node.targets
+        ):
+            found = ast.literal_eval(node.value)
+    return found

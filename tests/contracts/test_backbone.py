@@ -98,6 +98,15 @@ def test_every_position_of_every_block_is_asked(parts):
         assert asked["shortcut"] == shortcuts
 
 
+@pytest.mark.parametrize("parts", backbones(), ids=label)
+def test_channels_are_those_that_attention_sees(parts):
+    """The literal CHANNELS is what the built network asks with at `final`, stage by stage."""
+    asked = [place.site for place in skeleton(component(parts), CIFAR).places]
+
+    seen = {(site.stage, site.channels) for site in asked if site.position == "final"}
+    assert seen == set(enumerate(catalogue.channels(parts), 1))
+
+
 @pytest.mark.parametrize("parts", sizes(), ids=label)
 def test_sites_say_the_map_that_passes(parts):
     """A site's channels, and the size that the skeleton notes, are those of the map that the

@@ -2,7 +2,9 @@
 
 A backbone asks `attend(Site(...))` at every position of every block and puts the answer there; it
 knows no kind of attention. Blocks and stages count from 1. Beside its function each file lists
-`BLOCKS`, the residual blocks per stage for every depth (None where there is but one).
+`BLOCKS`, the residual blocks per stage, and `CHANNELS`, the channels that each stage puts out at
+width 1, for every depth (None where there is but one). They are literals, so that they can be read
+without importing torch.
 """
 
 from __future__ import annotations

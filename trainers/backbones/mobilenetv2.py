@@ -14,6 +14,8 @@ from trainers.backbones import Ask, Attend, Backbone, asking, conv, multiple, re
 
 # Blocks per stage; a stage is one of the paper's settings. There is but one depth.
 BLOCKS = {None: (1, 2, 3, 4, 3, 3, 1)}
+# Channels that the stages put out at width 1.
+CHANNELS = {None: (16, 24, 32, 64, 96, 160, 320)}
 
 
 class InvertedResidual(nn.Module):
@@ -88,7 +90,7 @@ def backbone(
     start = resolve(stem, image_size)
     expansions = (1, 6, 6, 6, 6, 6, 6)
     strides = (1, 2, 2, 2, 1, 2, 1) if start == "imagenet" else (1, 1, 2, 2, 1, 2, 1)
-    outputs = scaled((16, 24, 32, 64, 96, 160, 320), width, start)
+    outputs = scaled(CHANNELS[None], width, start)
     widths = list(width) if isinstance(width, Sequence) else [width] * len(outputs)
     divisor = 8 if start == "imagenet" else 4
     last = multiple(1280 * max(1.0, widths[-1]), divisor)

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from spaces.width import Width
 from trainers.backbones import Ask, Attend, Backbone, asking, conv, resolve, scaled
 
-# Blocks per stage: three stages of 16, 32, 64 channels, or four of 64, 128, 256, 512.
+# Blocks per stage.
 BLOCKS = {
     8: (1, 1, 1),
     14: (2, 2, 2),
@@ -26,6 +26,21 @@ BLOCKS = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
+}
+# Channels that the stages put out at width 1; a bottleneck's are 4 times those inside it.
+CHANNELS = {
+    8: (16, 32, 64),
+    14: (16, 32, 64),
+    20: (16, 32, 64),
+    32: (16, 32, 64),
+    44: (16, 32, 64),
+    56: (16, 32, 64),
+    110: (16, 32, 64),
+    18: (64, 128, 256, 512),
+    34: (64, 128, 256, 512),
+    50: (256, 512, 1024, 2048),
+    101: (256, 512, 1024, 2048),
+    152: (256, 512, 1024, 2048),
 }
 
 
@@ -140,8 +155,7 @@ def backbone(
     blocks = BLOCKS[depth]
     block = Basic if len(blocks) == 3 or depth < 50 else Bottleneck
     start = resolve(stem, image_size)
-    first = 16 if len(blocks) == 3 else 64
-    planes = scaled([first << stage for stage in range(len(blocks))], width, start)
+    planes = scaled([out // block.expansion for out in CHANNELS[depth]], width, start)
 
     channels = planes[0]
     beginning: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
