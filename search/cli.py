@@ -25,7 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Plan": {
         "init": ("plan", "Write a commented space file to start from."),
         "validate": ("plan", "Check a space and say what it spans, without training."),
-        "mappings": ("networks", "Show which (gamma, b) give the same kernels."),
+        "mappings": ("mappings", "Show which (gamma, b) give the same kernels."),
         "complexity": ("networks", "Count the parameters and MACs of networks."),
     },
     "Run": {

@@ -26,7 +26,10 @@ EXECUTION = {"--executor", "--address", "--max-concurrent", "--tracking-uri"}
 OPTIONS = {
     "init": {"--force"},
     "validate": {"--plugin", "--json"},
-    "mappings": {"--backbone", "--channels", "--gamma", "--b", "--rounding", "--json"},
+    "mappings": {
+        *("--backbone", "--channels", "--gamma", "--b", "--rounding", "--json"),
+        *("--same", "--range", "--profile", "--diagram"),
+    },
     "complexity": {"--attention", "--image-size", "--plugin", "--json"},
     "run": {"--out", "--plugin", "--resume", "--fork", "--force", *EXECUTION},
     "resume": {"--trials", "--fork", "--force", *EXECUTION},

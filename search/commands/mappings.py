@@ -1,0 +1,268 @@
+"""`mappings`: kernels of networks, before any space is written and without building one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.commands import as_json, command, emit
+
+if TYPE_CHECKING:
+    from spaces.algebra.agreement import Proof
+    from spaces.algebra.grid import Grid
+    from spaces.algebra.inverse import Region
+    from spaces.algebra.rules import Rule
+    from spaces.algebra.strips import Rounding
+    from spaces.published import Stage
+
+GAMMAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
+WIDEST = 1_000_000
+MOST = 500
+"""Numbers of one option: of 500 gammas and 500 b there are 250,000 pairs to look at."""
+PICTURES = (".png", ".svg", ".pdf")
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them, `1,1.5,2`; `once` drops what is said again."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float], *, once: bool = True) -> None:
+        self.kind = kind
+        self.once = once
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers; a usage error for what is none."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            from spaces.errors import clipped
+
+            what = "whole numbers" if self.kind is int else "numbers"
+            said = f"{clipped(repr(value), 60)} (allowed: {what} with commas between them)"
+            self.fail(said, param, ctx)
+        if len(numbers) > MOST:
+            self.fail(f"{len(numbers)} numbers (allowed: {MOST})", param, ctx)
+        return tuple(dict.fromkeys(numbers)) if self.once else numbers
+
+
+class Range(click.ParamType[tuple[int, int]]):
+    """Channel counts from one to another, `8-4096`, both included."""
+
+    name = "range"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Both ends; a usage error for what is no range of channels."""
+        found = re.fullmatch(r"([0-9]{1,8})-([0-9]{1,8})", value)
+        low, high = (int(end) for end in found.groups()) if found else (0, 0)
+        if not 1 <= low <= high <= WIDEST:
+            from spaces.errors import clipped
+
+            said = f"{clipped(repr(value), 60)} (allowed: LOW-HIGH within 1-{WIDEST})"
+            self.fail(said, param, ctx)
+        return low, high
+
+
+@command(
+    example="eca-search mappings --backbone resnet18\n"
+    "eca-search mappings --channels 16,32,64 --gamma 1,2,4 --b 0,1\n"
+    "eca-search mappings --same published floor_odd --range 1-4096\n"
+    "eca-search mappings --backbone resnet50 --profile 3,5,5,7\n"
+    "eca-search mappings --backbone resnet50 --diagram plane.svg"
+)
+@click.option("--backbone", metavar="NAME", help="Its channel counts: resnet50, mobilenetv2, ...")
+@click.option("--channels", type=Numbers(int), metavar="C,C,...", help="Channel counts instead.")
+@click.option("--gamma", "gammas", type=Numbers(float), default=GAMMAS, help="Values of gamma.")
+@click.option("--b", "shifts", type=Numbers(float), default=SHIFTS, help="Values of b.")
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "nearest_down", "floor", "ceil"]),
+    default="nearest",
+    show_default=True,
+    help="To an odd number; nearest takes ties up, as in the paper's figure 3.",
+)
+@click.option(
+    "--same",
+    nargs=2,
+    metavar="A B",
+    help="Whether two rules agree: names, or YAML such as '{name: constant, kernel_size: 3}'.",
+)
+@click.option(
+    "--range", "within", type=Range(), metavar="LOW-HIGH", help="With --same: at all these C."
+)
+@click.option(
+    "--profile",
+    type=Numbers(int, once=False),
+    metavar="K,K,...",
+    help="Which (gamma, b) give these kernels, one a stage.",
+)
+@click.option(
+    "--diagram",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the (gamma, b) plane, each colour a network: .png, .svg or .pdf.",
+)
+@as_json
+def mappings(
+    backbone: str | None,
+    channels: tuple[int, ...] | None,
+    gammas: tuple[float, ...],
+    shifts: tuple[float, ...],
+    rounding: Rounding,
+    same: tuple[str, str] | None,
+    within: tuple[int, int] | None,
+    profile: tuple[int, ...] | None,
+    diagram: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the kernel that each rule, and each (gamma, b) of the log2 mapping, give each stage.
+
+    Pairs that give the same kernels everywhere are the same network, and stand in one row. Without
+    --channels they are those where attention stands in a backbone (resnet50 unless named), the
+    same in all blocks of a stage. --same and --profile answer that question alone.
+    """
+    from search import mapping_text as text
+    from spaces.algebra import grid, rules
+
+    if backbone and channels:
+        raise click.UsageError("--backbone or --channels, not both")
+    if within and not same:
+        raise click.UsageError("--range goes with --same")
+    if diagram is not None:
+        _check_picture(diagram)
+    backbone = None if channels else backbone or "resnet50"
+    stages = _stages(backbone, channels)
+    counts = [stage.channels for stage in stages]
+    found = grid.grid(counts, rounding, gammas, shifts)
+    if not found.networks:
+        raise click.UsageError(_refusal(next(iter(found.refused.values())), gammas, shifts))
+    where = backbone or "these channels"
+    known = rules.every(backbone)
+    proof = _proof(same, within, backbone, stages) if same else None
+    region = _region(profile, stages, rounding) if profile else None
+    drawn = _draw(diagram, backbone, stages, rounding, found) if diagram else None
+    if as_json:
+        emit(
+            **text.grid_data(found, backbone, stages, rounding, len(gammas) * len(shifts)),
+            stages=text.stage_data(stages, backbone),
+            rules=[text.rule_data(rule, stages, backbone) for rule in known],
+            **({"same": text.proof_data(proof)} if proof else {}),
+            **({"inverse": text.region_data(region, found)} if region else {}),
+            **({"diagram": drawn} if drawn else {}),
+        )
+        return
+    if proof:
+        click.echo(text.proof(proof, where))
+    if region:
+        click.echo(text.region(region, found, where))
+    if not proof and not region:
+        click.echo(text.rules(known, stages, backbone))
+        click.echo()
+        click.echo(text.grid(found, stages, backbone, len(gammas) * len(shifts)))
+    if drawn:
+        click.echo(f"drawn: {drawn['file']} ({drawn['networks']} networks)")
+
+
+def _stages(backbone: str | None, channels: tuple[int, ...] | None) -> tuple[Stage, ...]:
+    """The stages of a backbone, or one for each channel count."""
+    from search.commands.networks import check_name
+    from spaces import published
+
+    if backbone is not None:
+        if backbone not in published.names():
+            check_name(backbone)
+        return published.stages(backbone)
+    for count in channels or ():
+        if not 1 <= count <= WIDEST:
+            said = f"got {str(count)[:40]}; allowed: at least 1, at most {WIDEST:,}"
+            raise click.UsageError(f"channels out of range ({said})")
+    return tuple(published.Stage(n, count, 1) for n, count in enumerate(channels or (), 1))
+
+
+def _proof(
+    same: tuple[str, str],
+    within: tuple[int, int] | None,
+    backbone: str | None,
+    stages: Sequence[Stage],
+) -> Proof:
+    from spaces.algebra import agreement
+
+    a, b = (_rule(written, backbone) for written in same)
+    for rule in (a, b):
+        if rule.staged and (within or backbone is None):
+            said = f"--same: {rule.name} has a kernel for each stage, none for channels alone"
+            raise click.UsageError(f"{said} (allowed: with --backbone, without --range)")
+    return agreement.over(a, b, *within) if within else agreement.at(a, b, stages)
+
+
+def _rule(written: str, backbone: str | None) -> Rule:
+    from spaces.algebra import rules
+    from spaces.errors import VariantError
+
+    try:
+        return rules.read(written, backbone)
+    except VariantError as error:
+        key = "" if error.key == "rule" else f"{error.key}: "
+        raise click.UsageError(f"--same: {key}{error.message}") from None
+
+
+def _region(profile: Sequence[int], stages: Sequence[Stage], rounding: Rounding) -> Region:
+    from spaces.algebra import inverse
+
+    if len(profile) != len(stages):
+        said = f"got {len(profile)}; allowed: one for each of the {len(stages)} stages"
+        raise click.UsageError(f"--profile: wrong number of kernels ({said})")
+    wanted = [(stage.channels, kernel) for stage, kernel in zip(stages, profile, strict=True)]
+    try:
+        return inverse.region(wanted, rounding)
+    except ValueError as error:
+        raise click.UsageError(f"--profile: {error}") from None
+
+
+def _draw(
+    file: Path,
+    backbone: str | None,
+    stages: Sequence[Stage],
+    rounding: Rounding,
+    found: Grid,
+) -> dict[str, Any]:
+    """Write the equivalence diagram; returns what was drawn."""
+    from search import diagram
+
+    try:
+        shown = diagram.plane(backbone, stages, rounding, found)
+    except ValueError as error:
+        raise click.UsageError(f"--diagram: {error}") from None
+    file.write_bytes(diagram.image(shown, file.suffix[1:]))
+    return {
+        "file": str(file),
+        "networks": len(shown.cells),
+        "gamma": [float(end) for end in shown.gamma],
+        "b": [float(end) for end in shown.b],
+    }
+
+
+def _check_picture(file: Path) -> None:
+    """Refuse a file that cannot be drawn, before anything is computed."""
+    if file.suffix not in PICTURES:
+        said = f"got {str(file)[-60:]!r}; allowed: a name that ends with {', '.join(PICTURES)}"
+        raise click.UsageError(f"--diagram: no kind of picture ({said})")
+    if not file.parent.is_dir():
+        raise click.UsageError(f"--diagram: no folder {str(file.parent)!r}")
+
+
+def _refusal(why: str, gammas: Sequence[float], shifts: Sequence[float]) -> str:
+    """What is said of options of which no pair gives a kernel."""
+    said = f"--gamma {','.join(f'{g:g}' for g in gammas)} --b {','.join(f'{b:g}' for b in shifts)}"
+    return f"no pair of {said} gives a kernel: {why}"
