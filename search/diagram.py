@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from search import canvas
+from search.canvas import Format
 from spaces.algebra import rules
 from spaces.algebra.grid import Grid
 from spaces.algebra.inverse import PAPER
@@ -61,26 +62,17 @@ def plane(
     return Plane(title, rounding, gamma, b, tuple(found), tuple(marks))
 
 
-def image(shown: Plane, kind: str) -> bytes:
+def image(shown: Plane, kind: Format) -> bytes:
     """The diagram as a picture: png (1350 x 900 pixels), svg or pdf; equal for equal planes."""
-    import matplotlib
-
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    target = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "eca-search"}):
-        figure(shown).savefig(target, format=kind, metadata=undated.get(kind))
-    return target.getvalue()
+    return canvas.image(figure(shown), kind)
 
 
 def figure(shown: Plane) -> Figure:
     """The diagram as a matplotlib figure."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(9, 6), dpi=150, layout="constrained")
-    FigureCanvasAgg(drawn)
-    axes = drawn.add_subplot()
+    drawn, axes = canvas.blank(9, 6)
+    axes.grid(visible=False)
     axes.set_xlim(*map(float, shown.gamma))
     axes.set_ylim(*map(float, shown.b))
     axes.set_xlabel("gamma")

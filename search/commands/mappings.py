@@ -12,6 +12,7 @@ import click
 from search.commands import as_json, command, emit
 
 if TYPE_CHECKING:
+    from search.canvas import Format
     from spaces.algebra.agreement import Proof
     from spaces.algebra.grid import Grid
     from spaces.algebra.inverse import Region
@@ -24,7 +25,7 @@ SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 WIDEST = 1_000_000
 MOST = 500
 """Numbers of one option: of 500 gammas and 500 b there are 250,000 pairs to look at."""
-PICTURES = (".png", ".svg", ".pdf")
+PICTURES: dict[str, Format] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -244,7 +245,7 @@ def _draw(
         shown = diagram.plane(backbone, stages, rounding, found)
     except ValueError as error:
         raise click.UsageError(f"--diagram: {error}") from None
-    file.write_bytes(diagram.image(shown, file.suffix[1:]))
+    file.write_bytes(diagram.image(shown, PICTURES[file.suffix]))
     return {
         "file": str(file),
         "networks": len(shown.cells),

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search import projection, text
-from search.report import budget, comparison, curves, front, html, kernels, markdown, origin
+from search.report import (
+    budget,
+    comparison,
+    curves,
+    front,
+    html,
+    kernels,
+    mappings,
+    markdown,
+    origin,
+)
 from search.report.section import Section
 
 if TYPE_CHECKING:
     from search.study import Study
 
-SECTIONS = (comparison, front, curves, kernels, budget, origin)
+SECTIONS = (comparison, front, curves, kernels, mappings, budget, origin)
 """In the order in which they are read; one that has nothing to say is left out."""
 
 

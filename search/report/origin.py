@@ -21,7 +21,8 @@ def section(study: Study) -> Section:
             Prose(
                 f"Study {study.uuid}. The journal beside this file is the truth; everything here "
                 "was computed from it. A value is the last epoch's, never the best over epochs; "
-                "test images were read by no search."
+                f"{'it is of' if study.space.search.confirms else 'no search reads'} the test "
+                "images."
             ),
             Table(["library", "version"], [[k, v] for k, v in versions.items()], left=["library"]),
             Prose("The space:"),
