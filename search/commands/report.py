@@ -20,11 +20,13 @@ from search.commands import command, study_dir
     help="Where to write; else STUDY_DIR/report.",
 )
 @click.option("--markdown", is_flag=True, help="Markdown and SVG files too.")
-def report(study_dir: Path, out: Path | None, markdown: bool) -> None:
+@click.option("--paper", is_flag=True, help="LaTeX and CSV tables, SVG and PDF figures too.")
+def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> None:
     """Write what the study in STUDY_DIR has found as one HTML file that needs no network.
 
-    The front, the curves and what was stopped and why, kernels by site, the budget, and the space
-    and versions that it came from.
+    The front, the curves and what was stopped and why, kernels by site, the plane of gamma and b,
+    the budget, and the space and versions that it came from; of a comparison every pair. `--paper`
+    adds tables and figures to be set in an article, in DIR/paper, with a methods paragraph.
     """
     from search import launch, text
     from search import report as reports
@@ -35,8 +37,14 @@ def report(study_dir: Path, out: Path | None, markdown: bool) -> None:
     files = {"report.html": reports.as_html(study).encode()}
     if markdown:
         files |= reports.as_markdown(study)
+    if paper:
+        files |= {f"paper/{name}": made for name, made in reports.as_paper(study).items()}
+        make_folder(folder / "paper")
     make_folder(folder)
     for name, content in files.items():
         write_whole(folder / name, content, kind="report")
-        if name.endswith(("html", "md")):
+        if name.endswith((".html", ".md")):
             click.echo(f"written: {text.shown(folder / name)} ({text.size(len(content))})")
+    if paper:
+        count = sum(name.startswith("paper/") for name in files)
+        click.echo(f"written: {text.shown(folder / 'paper')} ({count} files)")

@@ -8,6 +8,7 @@ from search import projection, text
 from search.report import (
     budget,
     comparison,
+    confirmed,
     curves,
     front,
     html,
@@ -17,11 +18,12 @@ from search.report import (
     origin,
 )
 from search.report.section import Section
+from spaces import SpaceError
 
 if TYPE_CHECKING:
     from search.study import Study
 
-SECTIONS = (comparison, front, curves, kernels, mappings, budget, origin)
+SECTIONS = (comparison, confirmed, front, curves, kernels, mappings, budget, origin)
 """In the order in which they are read; one that has nothing to say is left out."""
 
 
@@ -41,6 +43,30 @@ def as_markdown(study: Study) -> dict[str, bytes]:
     found = sections(study)
     page = markdown.page(study.name, _subtitle(study), found)
     return {"report.md": page.encode(), **markdown.figures(found)}
+
+
+def as_paper(study: Study) -> dict[str, bytes]:
+    """Tables, figures and a methods paragraph; with the confirmation that lies beside the study."""
+    from search.report import paper
+
+    return paper.files(study, _confirmation(study))
+
+
+def _confirmation(study: Study) -> Study | None:
+    """The newest study beside this one that confirms it."""
+    from search import launch
+    from search.errors import JournalError
+
+    found: list[Study] = []
+    for folder in study.folder.parent.glob(f"{study.name}-confirm*"):
+        try:
+            other = launch.load(folder)
+        except (JournalError, SpaceError, OSError):
+            continue  # not one that can be read now
+        confirms = other.space.search.confirms
+        if confirms is not None and confirms.uuid == study.uuid and other.trials:
+            found.append(other)
+    return max(found, key=lambda other: other.started, default=None)
 
 
 def _subtitle(study: Study) -> str:

@@ -15,13 +15,8 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section:
-    """Every outcome with its trials, epochs and worker hours."""
+    """What was tried, what it took, and what was spared."""
     trials = [trial for trial in study.trials if trial.replicates]
-    rows = [
-        [outcome, str(count), *_work(t for t in trials if (t.outcome or "running") == outcome)]
-        for outcome, count in Counter(t.outcome or "running" for t in trials).most_common()
-    ]
-    rows.append(["in all", str(len(trials)), *_work(trials)])
     whole = sum(trial.config["training"]["epochs"] * len(trial.replicates) for trial in trials)
     trained = sum(trial.epochs for trial in trials)
     counts = study.counts()
@@ -30,13 +25,25 @@ def section(study: Study) -> Section:
         f"{counts['duplicate']} proposals were networks seen before and cost nothing, "
         f"{counts['infeasible']} were over a limit and were never trained."
     )
-    table = Table(
+    return Section(
+        "Budget", (Prose(f"{study.name}: {text.tally(study)}."), table(study), Prose(said))
+    )
+
+
+def table(study: Study) -> Table:
+    """Every outcome with its trials, epochs and worker hours."""
+    trials = [trial for trial in study.trials if trial.replicates]
+    rows = [
+        [outcome, str(count), *_work(t for t in trials if (t.outcome or "running") == outcome)]
+        for outcome, count in Counter(t.outcome or "running" for t in trials).most_common()
+    ]
+    rows.append(["in all", str(len(trials)), *_work(trials)])
+    return Table(
         ["outcome", "trials", "epochs", "worker hours"],
         rows,
         left=["outcome"],
         caption="Worker hours are GPU-hours where a worker has a GPU.",
     )
-    return Section("Budget", (Prose(f"{study.name}: {text.tally(study)}."), table, Prose(said)))
 
 
 def _work(trials: Iterable[Trial]) -> list[str]:

@@ -1,11 +1,11 @@
-"""What a comparison or a confirmation has told, as a table and a forest plot."""
+"""What a comparison has told, as tables and a forest plot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from search import comparing, comparison_text, confirming, statistics
+from search import comparing, comparison_text, statistics
 from search.canvas import blank, image
 from search.picture import COLOURS, PLAIN
 from search.report.section import Figure, Part, Prose, Section, Table
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """None for a search, and before there is something to tell."""
-    if study.space.search.confirms is not None:
-        return Section("Confirmed", tuple(_confirmed(study)))
-    if study.space.arms is None:
+    """None for a search or a confirmation, and before there is something to tell."""
+    if study.space.arms is None or study.space.search.confirms is not None:
         return None
     told = comparing.told(study)
     if told is None:
@@ -46,6 +44,17 @@ def forest(told: Told) -> Drawing:
     return figure
 
 
+def pairs(told: Told) -> Table:
+    """A row a pair of arms."""
+    heading, *rows = comparison_text.pair_rows(told.comparison)
+    level = f"{100 * (1 - told.comparison.alpha):g} %"
+    method = (
+        f"Differences over matched blocks and seeds, in points; {level} t intervals, two-sided "
+        "sign-flip test, Holm's correction over all pairs."
+    )
+    return Table(heading, rows, left=["pair"], caption=method)
+
+
 def _compared(told: Told) -> Iterator[Part]:
     found = told.comparison
     level = f"{100 * (1 - found.alpha):g} %"
@@ -55,23 +64,7 @@ def _compared(told: Told) -> Iterator[Part]:
         said = f"Differences in points with {level} intervals; grey: within the margin of "
         said += f"{100 * found.margin:g} points; red: significant, green: equivalent."
         yield Figure("forest", image(forest(told), "svg"), said)
-    heading, *rows = comparison_text.pair_rows(found)
-    method = (
-        f"Differences over matched blocks and seeds, in points; {level} t intervals, two-sided "
-        "sign-flip test, Holm's correction over all pairs."
-    )
-    yield Table(heading, rows, left=["pair"], caption=method)
+    yield pairs(told)
     heading, *rows = comparison_text.arm_rows(found)
     yield Table(heading, rows, left=["arm"], caption=f"{told.metric} by arm.")
     yield from (Prose(f"{line}.") for line in comparison_text.same(told.same))
-
-
-def _confirmed(study: Study) -> Iterator[Part]:
-    found = confirming.confirmation(study)
-    yield Prose(
-        f"Networks of {found.study}, trained anew with fresh seeds on training and validation "
-        "images, judged by the test images, which the search never read."
-    )
-    heading, *rows = confirming.rows(found)
-    yield Table(heading, rows, left=["network"])
-    yield from (Prose(f"{line}.") for line in confirming.lines(found))

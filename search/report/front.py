@@ -24,7 +24,12 @@ def _parts(study: Study) -> Iterator[Part]:
     yield Prose(f"{text.worth(study)}. Costs within their tolerance count as equal. {text.MACS}.")
     said = f"Every finished trial of {study.name}, the front in strong colours."
     yield Figure("front", image(plots.front(study), "svg"), said)
-    yield Table(
+    yield table(study)
+
+
+def table(study: Study) -> Table:
+    """A row a network of the front, cheapest first."""
+    return Table(
         ["trial", "network", *study.objectives, "n", "kernels"],
         [
             [

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import spaces
-from search import diagram, pareto
+from search import diagram, pareto, tables
 from search.report.section import Figure, Part, Prose, Section, Table
 from search.trial import Trial
 from spaces.algebra.grid import grid
 from spaces.algebra.inverse import Region, region
+from spaces.algebra.plane import Plane
 from spaces.published import Stage
 
 if TYPE_CHECKING:
@@ -23,8 +24,15 @@ MOST = 30
 
 def section(study: Study) -> Section | None:
     """None where no finished trial has a kernel at every stage."""
+    trials = profiled(study)
+    return Section("Mappings", tuple(_parts(study, trials))) if trials else None
+
+
+def profiled(study: Study) -> list[Trial]:
+    """The finished networks with one kernel for every stage, the best first."""
     whole = [trial for trial in study.trials if trial.objectives is not None and profile(trial)]
-    return Section("Mappings", tuple(_parts(study, whole))) if whole else None
+    best = sorted(whole, key=lambda trial: _merit(study, trial))
+    return list({trial.identity: trial for trial in reversed(best)}.values())[::-1]
 
 
 def profile(trial: Trial) -> tuple[int, ...]:
@@ -58,29 +66,36 @@ def meaning(trial: Trial) -> Region:
     return region([(stage.channels, kernel) for stage, kernel in pairs])
 
 
-def _parts(study: Study, trials: list[Trial]) -> Iterator[Part]:
-    best = min(trials, key=lambda trial: _merit(study, trial))
-    stages = channels(best)
+def plane(trial: Trial) -> Plane:
+    """The (gamma, b) plane for the channels of a trial's network."""
+    stages = channels(trial)
     seen = [stage.channels for stage in stages]
-    shown = diagram.plane(None, stages, "nearest", grid(seen, "nearest", GAMMAS, SHIFTS))
-    said = (
-        f"The (gamma, b) plane for {', '.join(map(str, seen))} channels: each colour one network."
-    )
-    yield Figure("mappings", diagram.image(shown, "svg"), said)
+    return diagram.plane(None, stages, "nearest", grid(seen, "nearest", GAMMAS, SHIFTS))
+
+
+def _parts(study: Study, trials: list[Trial]) -> Iterator[Part]:
+    seen = ", ".join(str(stage.channels) for stage in channels(trials[0]))
+    said = f"The (gamma, b) plane for {seen} channels, as in trial #{trials[0].number:03d}: each "
+    yield Figure("mappings", diagram.image(plane(trials[0]), "svg"), said + "colour one network.")
     yield Prose(
         "Settings of one colour are the same network, and were trained once. A profile that no "
         "gamma and b give was reached by another mapping."
     )
-    networks = {trial.identity: trial for trial in sorted(trials, key=lambda t: _merit(study, t))}
-    yield Table(
-        ["trial", "channels", "kernels", "one (gamma, b)", "why there is none"],
-        [_row(trial) for trial in list(networks.values())[:MOST]],
+    yield table(study, trials)
+
+
+def table(study: Study, trials: list[Trial]) -> Table:
+    """What each kernel profile is: its result, and a (gamma, b) that gives it, or why none does."""
+    metric = study.judged or next(iter(study.objectives))
+    return Table(
+        ["trial", "channels", "kernels", metric, "n", "one (gamma, b)", "why there is none"],
+        [_row(trial, metric) for trial in trials[:MOST]],
         left=["channels", "kernels", "why there is none"],
-        caption="By stage. The best networks first.",
+        caption="Kernel profiles by stage, the best networks first.",
     )
 
 
-def _row(trial: Trial) -> list[str]:
+def _row(trial: Trial, metric: str) -> list[str]:
     found = meaning(trial)
     point = "-"
     if found.inside is not None:
@@ -90,6 +105,8 @@ def _row(trial: Trial) -> list[str]:
         f"#{trial.number:03d}",
         "-".join(str(stage.channels) for stage in channels(trial)),
         "-".join(map(str, profile(trial))),
+        tables.cell(metric, trial),
+        str(trial.n),
         point,
         "; ".join(found.because) or "-",
     ]

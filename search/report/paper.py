@@ -1,0 +1,125 @@
+"""What a paper needs of a study: tables as LaTeX and CSV, figures as SVG and PDF, the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from search import comparing, diagram, plots, projection
+from search.canvas import image
+from search.report import budget, comparison, confirmed, effects, front, mappings
+from search.report.latex import comma_separated, escape, tabular
+from search.report.section import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from search.study import Study
+
+
+def files(study: Study, confirmation: Study | None) -> dict[str, bytes]:
+    """Every file by its name; `confirmation` is the study that confirms this one, if there is one.
+
+    What the study has nothing to say of is left out: effects and a forest plot need arms.
+    """
+    made: dict[str, bytes] = {}
+    for name, table in _tables(study, confirmation):
+        made[f"{name}.tex"] = tabular(table, name).encode()
+        made[f"{name}.csv"] = comma_separated(table).encode()
+    for name, figure in _figures(study):
+        made[f"{name}.svg"] = image(figure, "svg")
+        made[f"{name}.pdf"] = image(figure, "pdf")
+    made["methods.tex"] = methods(study, confirmation).encode()
+    return made
+
+
+def _tables(study: Study, confirmation: Study | None) -> Iterator[tuple[str, Table]]:
+    if found := effects.effects(study):
+        yield "effects", effects.table(study, found)
+    if (told := _told(study)) is not None:
+        yield "comparison", comparison.pairs(told)
+    if trials := mappings.profiled(study):
+        yield "mappings", mappings.table(study, trials)
+    if study.pareto():
+        yield "front", front.table(study)
+    if confirmation is not None:
+        yield "confirmed", confirmed.table(confirmation)
+    yield "budget", budget.table(study)
+
+
+def _figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    if study.pareto():
+        yield "fig-front", plots.front(study)
+    if (told := _told(study)) is not None and told.comparison.pairs:
+        yield "fig-forest", comparison.forest(told)
+    if found := effects.effects(study):
+        yield "fig-effects", effects.heat(study, found)
+    if trials := mappings.profiled(study):
+        yield "fig-mappings", diagram.figure(mappings.plane(trials[0]))
+
+
+def _said(study: Study, *keys: str) -> str:
+    """The value at a place of the trials' configs; what differs between them is "searched"."""
+    found: set[str] = set()
+    for trial in study.trials:
+        value: Any = trial.config
+        for key in keys:
+            value = value[key]
+        found.add(f"{value:,}" if isinstance(value, int) else str(value))
+    return found.pop() if len(found) == 1 else "searched"
+
+
+def _told(study: Study) -> comparing.Told | None:
+    return None if study.space.arms is None else comparing.told(study)
+
+
+def methods(study: Study, confirmation: Study | None) -> str:
+    """A paragraph that says what was done; every number in it is the journal's."""
+    search = study.space.search
+    versions = projection.versions(study)
+    subset = _said(study, "dataset", "subset")
+    said = [
+        f"Networks were trained on {_said(study, 'dataset', 'name')}"
+        + ("" if subset == "None" else f" ({subset} images)")
+        + f", a share of {_said(study, 'dataset', 'val')} of them held out for validation with a "
+        f"fixed seed, for {_said(study, 'training', 'epochs')} epochs (batch "
+        f"{_said(study, 'training', 'batch_size')}, "
+        f"{_said(study, 'training', 'optimizer', 'name')}, learning rate "
+        f"{_said(study, 'training', 'optimizer', 'lr')}, "
+        f"{_said(study, 'training', 'schedule', 'name')} schedule). Accuracies are those of the "
+        "last epoch, never the best over epochs.",
+        "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
+    ]
+    if study.space.arms is not None:
+        compare = search.compare
+        said.append(
+            f"Arms shared split, data order and, where shapes agree, initial weights; each was "
+            f"trained with {search.replicates} seeds. Differences over matched blocks are given "
+            f"with {100 * (1 - compare.alpha):g} % t intervals and two-sided sign-flip permutation "
+            "tests, corrected over all pairs by Holm's procedure; equivalence within "
+            f"{100 * compare.margin:g} points was tested by two one-sided t tests. Margin and "
+            "level were fixed before training."
+        )
+    else:
+        pruner = search.pruner.name if search.pruner else "no pruner"
+        counts = study.outcomes()
+        said.append(
+            f"{len(study.trials)} networks were proposed by Optuna's {search.sampler.name} (seed "
+            f"{search.seed}) with {pruner}: {counts['finished']} finished, {counts['pruned']} were "
+            f"stopped, {counts['failed']} failed; {search.replicates} seed"
+            f"{'s' * (search.replicates != 1)} each. Hypervolume is measured from "
+            + ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
+            + f" and an accuracy of {study.chance:g}."
+        )
+    if confirmation is not None:
+        said.append(
+            f"Networks of the front were then trained anew with "
+            f"{confirmation.space.search.replicates} fresh seeds on training and validation "
+            "images and judged once by the test images, which the search never read."
+        )
+    used = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("eca-search", "torch", "optuna", "ray")
+        if name in versions
+    )
+    return escape(" ".join(said) + f" Software: {used}.") + "\n"
