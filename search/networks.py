@@ -59,7 +59,7 @@ class Networks:
         self.first: tuple[Values, ValueError] | None = None
         self._space = space
         self._parts_of = {
-            parameter.name: (*Config.model_fields, *INNER) if space.arms else (_part(parameter),)
+            parameter.name: (*Config.model_fields, *INNER) if space.arms else (part(parameter),)
             for parameter in space.parameters
         }
         self._parts: dict[tuple[str, Key], Any] = {}
@@ -67,11 +67,11 @@ class Networks:
         self._kernels: dict[Key, int | None] = {}
         self._networks: dict[Key, Network] = {}
 
-    def __iter__(self) -> Iterator[Network]:
-        """One for each setting that can be built, in the order of the settings."""
+    def __iter__(self) -> Iterator[tuple[Values, Network]]:
+        """Each setting that can be built, in the order of the settings, with its network."""
         for values in self._space.settings():
             try:
-                yield self._network(values)
+                yield values, self._network(values)
             except DatasetError:
                 raise
             except ValueError as error:
@@ -135,7 +135,7 @@ class Networks:
         return self._kernels[key]
 
 
-def _part(parameter: Parameter) -> str:
+def part(parameter: Parameter) -> str:
     """Which part of a config a parameter belongs to: `mapping` for `attention.eca.mapping.b`.
 
     Its name without the labels of the choices it lies inside of is its place in the config.

@@ -36,14 +36,16 @@ class Survey:
     """What a space spans: `networks` and `within` are None where they were not counted.
 
     `costs` holds (least, most) of each cost, exact where settings were listed, otherwise found by
-    `ends`; `within` is the share of settings within the limits; `unbuilt` says how many of the
-    settings looked at cannot be built, and why.
+    `ends`; `within` is the share of settings within the limits, and `beyond` are the values of
+    parameters that none of those has; `unbuilt` says how many of the settings looked at cannot be
+    built, and why.
     """
 
     settings: int | None
     networks: int | None
     costs: dict[str, tuple[float, float]]
     within: float | None
+    beyond: dict[str, tuple[Any, ...]]
     unbuilt: Unbuilt
 
 
@@ -62,8 +64,8 @@ def survey(space: Space) -> Survey:
         costs = ends(space)
         refuse_dead(space, built)
         _refuse_unreachable(space, costs)
-        return Survey(size, None, costs, None, drawn(space, built))
-    networks, found = _listed(space)
+        return Survey(size, None, costs, None, {}, drawn(space, built))
+    networks, found, reached = _listed(space)
     if networks.invalid:
         refuse_dead(space, built)
     costs = {
@@ -73,7 +75,8 @@ def survey(space: Space) -> Survey:
     feasible = _feasible(space, costs, found)
     count = len({network.identity for network in found})
     unbuilt = Unbuilt(size, size - len(found), tuple(networks.invalid)[:3])
-    return Survey(size, count, costs, len(feasible) / len(found), unbuilt)
+    beyond = _beyond(space, reached)
+    return Survey(size, count, costs, len(feasible) / len(found), beyond, unbuilt)
 
 
 def remarks(space: Space) -> list[str]:
@@ -190,14 +193,35 @@ def _within(costs: Costs, limits: Costs) -> bool:
     return all(costs[name] <= limit for name, limit in limits.items())
 
 
-def _listed(space: Space) -> tuple[Networks, list[Network]]:
-    """The network of every setting; raises SpaceError where there is none."""
-    networks = Networks(space)
-    found = list(networks)
+def _listed(space: Space) -> tuple[Networks, list[Network], dict[str, set[Any]]]:
+    """The network of every setting, and each parameter's values within the limits.
+
+    Raises SpaceError where there is no network at all.
+    """
+    networks, limits = Networks(space), space.search.limits
+    found: list[Network] = []
+    reached: dict[str, set[Any]] = {parameter.name: set() for parameter in space.parameters}
+    for values, network in networks:
+        found.append(network)
+        if _within(network.costs, limits):
+            for name, value in values.items():
+                reached[name].add(value)
     if not found:
         assert networks.first is not None
         raise _impossible(space, *networks.first)
-    return networks, found
+    return networks, found, reached
+
+
+def _beyond(space: Space, reached: dict[str, set[Any]]) -> dict[str, tuple[Any, ...]]:
+    """Values that no network within the limits has, but for those below an option that none has."""
+    if not space.search.limits:
+        return {}
+    beyond = {
+        p.name: tuple(value for value in p.values() if value not in reached[p.name])
+        for p in space.parameters
+        if reached[p.name]
+    }
+    return {name: values for name, values in beyond.items() if values}
 
 
 def _feasible(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,7 @@ def validate(
 def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     """What is legal but worth knowing before hours are spent."""
     from search import pruning
+    from search.lint import lint
     from search.survey import remarks
 
     yield from space.notes
@@ -138,8 +139,11 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
             "them, are too many to look at each"
         )
     yield from remarks(space)
+    yield from lint(space)
     if space.search.limits and spanned.within is not None and spanned.within < 1:
         yield f"{spanned.within:.0%} of the settings are within `search.limits`"
+    if spanned.beyond:
+        yield f"no network within `search.limits` has {_beyond(spanned.beyond)}"
     if spanned.unbuilt.failed:
         yield str(spanned.unbuilt)
 
@@ -160,6 +164,14 @@ def _duplicates(settings: int, networks: int, recipe: bool, trials: int | None) 
             f"search.trials is {trials:,}, and there are {networks:,} networks: "
             "the study ends when all are seen"
         )
+
+
+def _beyond(values: Mapping[str, Sequence[Any]]) -> str:
+    """`backbone.width 1.0, 2.0; attention.eca.mapping.b 3`, the first few."""
+    from spaces.errors import listed, shown
+
+    said = [f"{name} {listed(map(shown, found), most=3)}" for name, found in values.items()]
+    return "; ".join(said[:3]) + (f"; ... ({len(said)} in all)" if len(said) > 3 else "")
 
 
 def _described(parameter: Parameter) -> dict[str, Any]:

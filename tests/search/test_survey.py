@@ -148,7 +148,7 @@ def test_networks_are_those_of_every_setting(make: Any) -> None:
     """Parts put together give what `Space.at` gives: identity, costs, and what cannot be built."""
     space = make(text=PARTS)
     networks = Networks(space)
-    found = [(network.identity, network.costs) for network in networks]
+    found = [(network.identity, network.costs) for _, network in networks]
     expected, invalid = [], set()
     for values in space.settings():
         try:
