@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Maintain": {
         "sync": ("maintain", "Bring MLflow level with a study's journal."),
+        "export": ("export", "Write a trial's weights, program, config and model card."),
         "gc": ("maintain", "Remove checkpoints that a study needs no more."),
         "doctor": ("maintain", "Say whether this machine is fit, and what would make it so."),
         "schema": ("maintain", "Print the JSON Schema of space files."),
@@ -58,6 +59,7 @@ EXIT = {
     "search.errors.StudyExists": 2,
     "search.errors.LeaseLost": 75,
     "search.errors.JournalError": 2,
+    "search.errors.ExportError": 2,
     "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
     "search.away.TrackingError": 75,

@@ -21,3 +21,7 @@ class JournalError(RuntimeError):
 
 class LeaseLost(JournalError):
     """Another driver has taken the study over: nothing is lost, and it goes on without us."""
+
+
+class ExportError(RuntimeError):
+    """A trial that cannot be exported, or a place that it cannot be exported to."""

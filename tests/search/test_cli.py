@@ -40,6 +40,7 @@ OPTIONS = {
     "pareto": {"--json", "--csv"},
     "ui": {"--tracking-uri", "--host", "--port", "--expose"},
     "sync": {"--tracking-uri"},
+    "export": {"--out", "--replicate", "--force", "--json"},
     "gc": {"--dry-run", "--json"},
     "doctor": {"--out", "--tracking-uri", "--json"},
     "schema": set[str](),
@@ -98,7 +99,7 @@ def test_the_commands_are_these() -> None:
         "Plan": ["init", "validate", "mappings", "complexity"],
         "Run": ["run", "resume", "status", "stop", "logs"],
         "Read": ["show", "pareto", "ui"],
-        "Maintain": ["sync", "gc", "doctor", "schema"],
+        "Maintain": ["sync", "export", "gc", "doctor", "schema"],
     }
 
 

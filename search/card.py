@@ -1,0 +1,163 @@
+"""The model card of an exported network: what it is, what it is worth, and how that is known."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from search import text
+from search.journal import FILE
+from search.redaction import redacted
+from search.trial import COSTS
+from spaces import Config, writer
+
+if TYPE_CHECKING:
+    from search.study import Study
+    from search.trial import Replicate, Trial
+    from trainers.portable import Trained
+
+USE = """\
+```python
+import torch
+
+net = torch.export.load("model.pt2").module()     # torch alone; evaluation only
+logits = net(torch.zeros({shape}))
+```
+
+PyTorch does not promise that a later version reads a program of torch {torch}, and reading one
+unpickles: load only what you trust. `weights.safetensors` holds numbers and no code, and with
+`config.yaml` is the form that lasts; with eca-search:
+
+```python
+import safetensors.torch, spaces, trainers
+
+net = trainers.build(spaces.load("config.yaml").at({{}}))
+net.load_state_dict(safetensors.torch.load_file("weights.safetensors"))
+net.eval()
+```
+"""
+
+
+def card(
+    study: Study,
+    trial: Trial,
+    replicate: Replicate,
+    config: Config,
+    found: Trained,
+    sums: Mapping[str, str],
+    missing: str,
+) -> str:
+    """The card as Markdown, without secrets.
+
+    `sums` are the sha256 of the files beside it; `missing` says why there is no program, if so.
+    """
+    sections = {
+        f"{study.name}, trial {trial.number:03d}: {text.clean(trial.label)}": _network(
+            trial, config
+        ),
+        "Use": _use(config, missing),
+        "Accuracy": _accuracy(study, trial, replicate, config, found),
+        "Data and recipe": _recipe(config),
+        "Provenance": _provenance(study, trial, replicate, sums),
+    }
+    parts = []
+    for number, (heading, lines) in enumerate(sections.items()):
+        parts += [f"{'#' * min(number + 1, 2)} {heading}", "\n".join(lines)]
+    return redacted("\n\n".join(parts) + "\n")
+
+
+def _network(trial: Trial, config: Config) -> Iterator[str]:
+    attention = config.attention
+    backbone = ", ".join(f"{name} {value}" for name, value in config.backbone.params.items())
+    yield f"- backbone: {config.backbone.name} ({text.clean(backbone)})"
+    own = "".join(f", {name} {value}" for name, value in attention.params.items())
+    where = "" if attention.position is None else f" at position `{attention.position}`"
+    yield f"- attention: {attention.name}{text.clean(own)}{where}, placement: {trial.placement}"
+    params, macs = trial.costs["params"], trial.costs["macs"]
+    yield f"- parameters: {params:,.0f}"
+    yield (
+        f"- MACs: {macs:,.0f}: multiply-adds of convolutions and linear layers for one image in "
+        f"inference, 1 MAC = 2 FLOPs ({2 * macs:,.0f} FLOPs)"
+    )
+    if trial.kernels:
+        yield "\n| site | kernel size |\n|---|---|"
+        yield from (f"| {site} | {size} |" for site, size in trial.kernels.items())
+
+
+def _use(config: Config, missing: str) -> Iterator[str]:
+    from trainers.network import describe
+
+    data = describe(config)
+    shape = f"1, {data.channels}, {data.image_size}, {data.image_size}"
+    code = USE.format(shape=shape, torch=importlib.metadata.version("torch"))
+    if missing:
+        yield f"There is no `model.pt2`: torch.export cannot say it ({text.clean(missing)}).\n"
+        code = code[code.index("```python\nimport safetensors") :]
+    yield code.rstrip()
+    yield (
+        f"\nIt maps images (N, {data.channels}, {data.image_size}, {data.image_size}) float32, of "
+        f"any N, to logits (N, {data.classes}). Scale pixels to 0..1, then subtract "
+        f"{_numbers(data.mean)} and divide by {_numbers(data.std)}."
+    )
+
+
+def _accuracy(
+    study: Study, trial: Trial, replicate: Replicate, config: Config, found: Trained
+) -> Iterator[str]:
+    ema = config.training.ema
+    epoch = f"epoch {found.epoch} of {config.training.epochs}"
+    averaged = f", averaged with decay {ema}" if ema is not None else ""
+    yield f"- these weights: replicate {replicate.number}, {epoch}{averaged}"
+    own = found.metrics.get("val_accuracy")
+    if own is not None:
+        yield f"- their validation accuracy: {own:.4f}"
+    for name, value in (trial.objectives or {}).items():
+        if name in COSTS:
+            continue
+        spread = trial.spread.get(name)
+        sd = "no sd of one" if spread is None else f"sd {spread:.4f}"
+        yield f"- {name} over seeds: {value:.4f} (n = {trial.n}, {sd})"
+    outcomes = study.outcomes()
+    yield (
+        f"\nOne of {sum(outcomes.values())} trials of a search that compared them by such figures: "
+        "the best of many is better on validation than on new images. The search reads no test "
+        "set, and no figure here is of one."
+    )
+
+
+def _recipe(config: Config) -> Iterator[str]:
+    chosen = config.model_dump(mode="json")
+    chosen["dataset"].pop("root")  # where it lies on whose disk says nothing of the network
+    part = {name: chosen[name] for name in ("task", "dataset", "training")}
+    yield f"```yaml\n{writer.dump(part)}```"
+    if config.training.precision != "float32":
+        yield f"\nIt was judged under autocast to {config.training.precision}."
+
+
+def _provenance(
+    study: Study, trial: Trial, replicate: Replicate, sums: Mapping[str, str]
+) -> Iterator[str]:
+    from trainers.keys import plugins
+
+    journal = (study.folder / FILE).read_bytes()
+    yield f"- study {study.name} `{study.uuid}`, begun {text.clock(study.started)}"
+    yield (
+        f"- its journal's first {len(journal)} bytes: sha256 "
+        f"`{hashlib.sha256(journal).hexdigest()}`"
+    )
+    yield f"- trial {trial.number}, replicate {replicate.number}, seed {replicate.seed}"
+    yield f"- network `{trial.identity}`, run key `{replicate.key}`"
+    yield from (f"- {name}: sha256 `{digest}`" for name, digest in sums.items())
+    for kind, digest in plugins(Config.model_validate(trial.config)).items():
+        yield f"- the {kind} is a plugin: sha256 `{digest}`; every use of config.yaml needs it"
+    then = ", ".join(f"{name} {version}" for name, version in study.history.versions.items())
+    now = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "safetensors")
+    )
+    yield f"- trained with {text.clean(then) or 'versions unknown'}; exported with {now}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else f"({', '.join(f'{v:g}' for v in values)})"
