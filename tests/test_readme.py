@@ -29,7 +29,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every eca-search command line shown, without its comment."""
-    lines = "\n".join(blocks("sh")).splitlines() + re.findall(r"`(eca-search [^`]+)`", README)
+    written = "\n".join(blocks("sh")).replace("\\\n", "")
+    lines = written.splitlines() + re.findall(r"`(eca-search [^`]+)`", README)
     return [line.partition("#")[0].strip() for line in lines if line.startswith("eca-search")]
 
 
@@ -60,8 +61,11 @@ def test_every_command_shown_exists_with_its_options(line: str) -> None:
         if " mappings " in line or " complexity " in line
     ],
 )
-def test_what_a_comment_says_the_command_prints(line: str) -> None:
+def test_what_a_comment_says_the_command_prints(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The figures beside `mappings` are those it prints."""
+    monkeypatch.chdir(tmp_path)
     command, _, comment = line.partition("#")
     done = CliRunner().invoke(cli, shlex.split(command)[1:])
 
