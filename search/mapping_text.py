@@ -11,8 +11,11 @@ from spaces.algebra.agreement import Proof, Run
 from spaces.algebra.grid import Grid, Pair
 from spaces.algebra.inverse import PAPER, Region
 from spaces.algebra.rules import Answer, Rule
-from spaces.algebra.strips import Edge, Strip
+from spaces.algebra.strips import GAMMA, B, Edge, Strip
 from spaces.published import Stage
+
+ROWS = 24
+"""Differences of two rules that are written out."""
 
 
 def grid(found: Grid, stages: Sequence[Stage], backbone: str | None, pairs: int) -> str:
@@ -96,9 +99,11 @@ def proof(found: Proof, where: str) -> str:
         steps = ", ".join(f"{_where(run)}: {_kernel(run.a)}" for run in found.runs)
         return f"{a} and {b} agree on {place}: both are\n  {steps}"
     at = f"{len(found.differing)} of {len(found.runs)} stages of {where}" if staged else place
-    rows = [[_where(run), _kernel(run.a), _kernel(run.b)] for run in found.differing]
+    shown, more = found.differing[:ROWS], len(found.differing) - ROWS
+    rows = [[_where(run), _kernel(run.a), _kernel(run.b)] for run in shown]
     head = f"{a} and {b} differ at {at}" if staged else f"{a} and {b} differ, of {place}, for"
-    return f"{head}\n{columns(['C', a, b], rows, left=['C'])}"
+    rest = f"\n... and {more} more (all of them: --json)" if more > 0 else ""
+    return f"{head}\n{columns(['C', a, b], rows, left=['C'])}{rest}"
 
 
 def proof_data(found: Proof) -> dict[str, Any]:
@@ -120,10 +125,12 @@ def region(found: Region, grid: Grid, where: str) -> str:
     if not found.corners or found.inside is None:
         reasons = "".join(f"\n  {why}" for why in found.because)
         return f"{name}: no gamma and b give it, as these contradict each other{reasons}"
-    gammas = [gamma for gamma, _ in found.corners]
+    least, most = (_number(end(gamma for gamma, _ in found.corners)) for end in (min, max))
+    ends = any(gamma in GAMMA or b in B for gamma, b in found.corners)
+    allowed = " as far as the mapping allows" if ends else ""
     same = grid.networks.get(profile)
     lines = [
-        f"{name}: gamma from {_number(min(gammas))} to {_number(max(gammas))}, and b where",
+        f"{name}: gamma from {least} to {most}{allowed}, and b where",
         *(f"  {_bounds(strip)}" for strip in found.strips),
         f"corners: {' '.join(f'({_number(gamma)}, {_number(b)})' for gamma, b in found.corners)}",
         f"inside:  gamma={_number(found.inside[0])}, b={_number(found.inside[1])}",

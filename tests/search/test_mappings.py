@@ -97,6 +97,15 @@ def test_rules_that_differ_are_shown_where(mappings: Mappings, data: Callable[..
     assert intervals == [([8, 31], 3, 1), ([128, 511], 5, 3), ([2048, 4096], 7, 5)]
 
 
+def test_many_differences_are_cut(mappings: Mappings, data: Callable[..., Any]) -> None:
+    """Two lines of different slope differ nearly everywhere: the text is short, the data whole."""
+    rules = ("--same", "linear", "{name: linear, gamma: 64}", "--range", "1-8000")
+    out = mappings(*rules)[1]
+    assert len(out.splitlines()) == 27
+    left = len(data(*rules)["same"]["differences"]) - 24
+    assert f"... and {left} more" in out
+
+
 def test_a_profile_has_a_region(mappings: Mappings, data: Callable[..., Any]) -> None:
     """The released 3-5-5-7 lies around gamma=1, b=-4.5, and not at the paper's gamma=2, b=1."""
     out = mappings("--backbone", "resnet50", "--profile", "3,5,5,7")[1]
