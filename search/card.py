@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search import text
@@ -33,7 +34,7 @@ unpickles: load only what you trust. `weights.safetensors` holds numbers and no 
 ```python
 import safetensors.torch, spaces, trainers
 
-net = trainers.build(spaces.load("config.yaml").at({{}}))
+net = trainers.build(spaces.load("config.yaml"{start}).at({{}}))
 net.load_state_dict(safetensors.torch.load_file("weights.safetensors"))
 net.eval()
 ```
@@ -72,6 +73,9 @@ def _network(trial: Trial, config: Config) -> Iterator[str]:
     attention = config.attention
     backbone = ", ".join(f"{name} {value}" for name, value in config.backbone.params.items())
     yield f"- backbone: {config.backbone.name} ({text.clean(backbone)})"
+    start = config.backbone.pretrained
+    if start is not None:
+        yield f"- training started from the weights in {text.clean(Path(start).name)}"
     own = "".join(f", {name} {value}" for name, value in attention.params.items())
     where = "" if attention.position is None else f" at position `{attention.position}`"
     yield f"- attention: {attention.name}{text.clean(own)}{where}, placement: {trial.placement}"
@@ -91,7 +95,9 @@ def _use(config: Config, missing: str) -> Iterator[str]:
 
     data = describe(config)
     shape = f"1, {data.channels}, {data.image_size}, {data.image_size}"
-    code = USE.format(shape=shape, torch=importlib.metadata.version("torch"))
+    # the file that training started from is not needed, and may be nowhere near
+    start = ', overrides=["backbone.pretrained=null"]' if config.backbone.pretrained else ""
+    code = USE.format(shape=shape, torch=importlib.metadata.version("torch"), start=start)
     if missing:
         yield f"There is no `model.pt2`: torch.export cannot say it ({text.clean(missing)}).\n"
         code = code[code.index("```python\nimport safetensors") :]

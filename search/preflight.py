@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search import options, store
 from search.errors import Unfit
 from search.trial import COSTS
-from spaces import Space, SpaceError, arms
+from spaces import Space, SpaceError, arms, holes
 from spaces.errors import Problem, clipped
 
 if TYPE_CHECKING:
@@ -47,6 +47,39 @@ def check(space: Space) -> None:
     except SpecError as error:
         raise refusal(space, f"search.pruner.{error.key}", error.message) from None
     _storable(space)
+    pretrained(space)
+
+
+def pretrained(space: Space) -> list[str]:
+    """What a person should know of the weights that networks of the space start from.
+
+    Raises `SpaceError` where a file of them is not there or fits none of these networks.
+    """
+    if not _mentioned("pretrained", holes.spelled(space.tree)):
+        return []
+    from trainers import pretrained
+
+    remarks: dict[str, None] = {}
+
+    def check(values: dict[str, Any]) -> None:
+        said = pretrained.check(space.at(values))
+        remarks.update(dict.fromkeys(f"backbone.pretrained: {line}" for line in said))
+
+    _possible(space, check)
+    options.refuse_dead(space, check)
+    for number, values in enumerate(space.baselines(), start=1):
+        try:
+            check(values)
+        except ValueError as error:
+            raise refusal(space, f"search.baselines.{number}", options.reason(error)) from None
+    return list(remarks)
+
+
+def _mentioned(key: str, part: Any) -> bool:
+    """Whether a key stands anywhere in plain values."""
+    if isinstance(part, dict):
+        return key in part or any(_mentioned(key, inner) for inner in part.values())
+    return isinstance(part, list) and any(_mentioned(key, inner) for inner in part)
 
 
 def _storable(space: Space) -> None:
@@ -92,19 +125,22 @@ def first_point(space: Space, examine: Examine) -> dict[str, Any]:
             if costs[name] > limit:
                 said = f"over search.limits.{name} (got {costs[name]:,.0f}; allowed: {limit:,.0f})"
                 raise refusal(space, key, said)
+    return _possible(space, examine)
+
+
+def _possible(space: Space, check: options.Check) -> dict[str, Any]:
+    """A random point that the check lets pass; raises SpaceError where it finds none."""
     wrong: list[Problem] = []
     for seed in range(TRIED):
         values = space.sample(seed=seed)
         try:
-            examine(values)
+            check(values)
         except ValueError as error:
             wrong = wrong or options.located(space, error, values)
         else:
             return values
-    raise SpaceError(
-        Problem(found.place, found.key, f"{found.message} (at {TRIED} of {TRIED} random points)")
-        for found in wrong
-    )
+    tried = f" (at {TRIED} of {TRIED} random points)" if space.parameters else ""
+    raise SpaceError(Problem(at.place, at.key, f"{at.message}{tried}") for at in wrong)
 
 
 def whole(space: Space, examine: Examine, say: Callable[[str], None]) -> None:
@@ -116,6 +152,8 @@ def whole(space: Space, examine: Examine, say: Callable[[str], None]) -> None:
     unbuilt = options.drawn(space, examine, FEW)
     if unbuilt.failed:
         say(f"note: {unbuilt}")
+    for remark in pretrained(space):
+        say(f"note: {remark}")
 
 
 def unchanged(study: Study, examine: Examine) -> None:

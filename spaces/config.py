@@ -22,6 +22,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _file(path: str) -> str:
+    if not path.strip() or "://" in path or "\0" in path:
+        raise ValueError("the path of a file on a disk that every worker sees")
+    return path
+
+
 class Component(Strict):
     """A variant by name, beside it the parameters of its own (``params``).
 
@@ -49,6 +55,16 @@ class Attention(Component):
     position: Literal["final", "mid", "pre", "post", "shortcut"] | None = None
     placement: Component | None = None
     mapping: Component | None = None
+
+
+class Backbone(Component):
+    """The network around the attention.
+
+    ``pretrained`` is a file of weights to start from, PyTorch's or safetensors'; every worker reads
+    it at this path.
+    """
+
+    pretrained: Annotated[str, AfterValidator(_file)] | None = None
 
 
 class Dataset(Component):
@@ -189,20 +205,17 @@ def _task(component: Component) -> Component:
     return component.model_copy(update=catalogue.check("task", component.model_dump()))
 
 
-def _backbone(component: Component) -> Component:
-    if component.params.get("pretrained") is not None:
-        raise VariantError(("pretrained", "not built yet (allowed: null)"))
-    params = {key: value for key, value in component.model_dump().items() if key != "pretrained"}
-    found = widths(params.get("width"))
+def _backbone(backbone: Backbone) -> Backbone:
+    found = widths(backbone.params.get("width"))
     try:
-        completed = catalogue.check("backbone", params)
+        completed = catalogue.check("backbone", {"name": backbone.name, **backbone.params})
     except VariantError as error:
         known = "width" if found else ""  # said already, with the bounds
         found += [(at, said) for at, said in error.problems if at.split(".")[0] != known]
         completed = {}
     if found:
         raise VariantError(*found)
-    return Component(**completed)
+    return backbone.model_copy(update=completed)
 
 
 def _dataset(dataset: Dataset) -> Dataset:
@@ -242,7 +255,7 @@ class Config(Strict):
         default=Component(name="classification"), validate_default=True
     )
     dataset: Annotated[Dataset, AfterValidator(_dataset)]
-    backbone: Annotated[Component, AfterValidator(_backbone)]
+    backbone: Annotated[Backbone, AfterValidator(_backbone)]
     attention: Annotated[Attention, AfterValidator(_attention)] = Field(
         default=Attention(name="none"), validate_default=True
     )

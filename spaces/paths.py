@@ -10,7 +10,12 @@ from spaces.find import kind
 from spaces.reader import Node
 
 READY = Path(__file__).resolve().parent
-PATHS = (("dataset", "root"), ("search", "checkpoints", "uri"), ("search", "tracking", "uri"))
+PATHS = (
+    ("dataset", "root"),
+    ("backbone", "pretrained"),
+    ("search", "checkpoints", "uri"),
+    ("search", "tracking", "uri"),
+)
 SQLITE = "sqlite:///"
 
 

@@ -9,13 +9,12 @@ from pydantic import BaseModel
 
 from spaces import catalogue
 from spaces.arms import NAME as ARM
-from spaces.config import NAME, Attention, Dataset, Training
+from spaces.config import NAME, Attention, Backbone, Dataset, Training
 from spaces.settings import METRICS, Search
 
 Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
 DEFINITIONS = "#/definitions/"
-PRETRAINED: Schema = {"description": "Weights to start from: not built yet.", "type": "null"}
 ARMS: Schema = {
     "description": "A comparison: each arm by its name, with the keys that it replaces. Every hole "
     "but the blocks takes its default.",
@@ -48,7 +47,7 @@ def schema() -> Schema:
         "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "task": _component("task", {}, definitions),
         "dataset": _component("dataset", _fields(Dataset, definitions), definitions),
-        "backbone": _component("backbone", {"pretrained": PRETRAINED}, definitions),
+        "backbone": _component("backbone", _fields(Backbone, definitions), definitions),
         "attention": _attention(definitions),
         "training": training,
         "arms": ARMS,

@@ -12,7 +12,7 @@ from torch import nn
 from spaces.config import Attention, Config
 from spaces.kernels import MAX_KERNEL_SIZE
 from spaces.site import Site
-from trainers import variants
+from trainers import pretrained, variants
 from trainers.network import assemble, describe, skeleton
 from trainers.weights import initialise, seeded
 
@@ -21,9 +21,18 @@ def build(config: Config, *, seed: int = 0) -> nn.Module:
     """The network of a config with the first weights of `seed`: images in, logits out.
 
     Equal seeds give equal weights wherever names and shapes of parameters agree, with or without
-    attention. Raises ValueError where the parts do not fit: widths that are not as many as the
-    stages, a kernel size that the attention refuses.
+    attention. Weights of `backbone.pretrained` take their places then; what that file does not have
+    is as it would be without it. Raises ValueError where the parts do not fit: widths that are not
+    as many as the stages, a kernel size that the attention refuses, a file of another network.
     """
+    net = drawn(config, seed=seed)
+    if config.backbone.pretrained is not None:
+        pretrained.load(net, config.backbone)
+    return net
+
+
+def drawn(config: Config, *, seed: int) -> nn.Module:
+    """`build` without the weights of any file."""
     make = variants.load("attention", config.attention.name)
     attention: list[nn.Module] = []
 

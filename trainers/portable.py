@@ -13,7 +13,7 @@ from torch import nn
 
 from spaces.config import Config
 from trainers import checkpoint as checkpoints
-from trainers.build import build
+from trainers.build import drawn
 from trainers.network import describe
 
 BATCHES = (1, 3)
@@ -52,7 +52,7 @@ def trained(config: Config, location: str | Path, *, seed: int) -> Trained | Non
         inside = "module."  # beside them the average counts its updates
         averaged = state["average"].items()
         weights = {name.removeprefix(inside): t for name, t in averaged if name.startswith(inside)}
-    network = build(config, seed=seed).eval()
+    network = drawn(config, seed=seed).eval()
     try:
         network.load_state_dict(weights)
     except RuntimeError:

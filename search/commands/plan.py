@@ -113,11 +113,12 @@ def validate(
 
 def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     """What is legal but worth knowing before hours are spent."""
-    from search import pruning
+    from search import preflight, pruning
     from search.lint import lint
     from search.survey import remarks
 
     yield from space.notes
+    yield from preflight.pretrained(space)
     spec = space.search.pruner.model_dump() if space.search.pruner else None
     warning = pruning.warning(spec, space.search.objectives)
     if warning:

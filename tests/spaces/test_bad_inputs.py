@@ -394,10 +394,11 @@ def test_what_is_not_built_yet_is_refused_by_name(refused, line: str, said: str)
     assert said in refused(having("  trials: 8", f"  trials: 8\n  {line}"))
 
 
-def test_pretrained_weights_are_refused_by_name(refused) -> None:
-    """So is backbone.pretrained."""
-    text = having("depth: 20", "depth: 20, pretrained: weights.pt")
-    assert "backbone.pretrained: not built yet" in refused(text)
+@pytest.mark.parametrize("value", ['""', "https://example.com/a.pt", "s3://a/b.pt", '"a\\0b"', "3"])
+def test_pretrained_weights_are_a_file_s(refused, value: str) -> None:
+    """A path is what backbone.pretrained takes; nothing is fetched from anywhere."""
+    text = having("depth: 20", f"depth: 20, pretrained: {value}")
+    assert "backbone.pretrained: " in refused(text)
 
 
 @pytest.mark.parametrize(

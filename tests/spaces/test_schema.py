@@ -76,7 +76,7 @@ def test_ready_spaces_validate(validator: jsonschema.Draft7Validator, path: Path
         "search.objectives={}",
         "search.objectives={best_val_accuracy: max}",
         "search.reference={}",
-        "backbone.pretrained=weights.pt",
+        "backbone.pretrained=3",
         "attention.eca.placement.stages={subset: [1, 2], always: 2}",
         "search.sampler=TPESampler",
         "search.executor=slurm",
@@ -100,6 +100,8 @@ def test_what_load_refuses_the_schema_refuses(
     "change",
     [
         "backbone.pretrained=null",
+        "backbone.pretrained=weights.pt",
+        "backbone.pretrained={choice: [null, weights.pt], default: null}",
         "attention.eca.placement.stages={subset: [1, 2], always: [2], default: []}",
     ],
 )

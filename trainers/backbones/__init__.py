@@ -4,7 +4,8 @@ A backbone asks `attend(Site(...))` at every position of every block and puts th
 knows no kind of attention. Blocks and stages count from 1. Beside its function each file lists
 `BLOCKS`, the residual blocks per stage, and `CHANNELS`, the channels that each stage puts out at
 width 1, for every depth (None where there is but one). They are literals, so that they can be read
-without importing torch.
+without importing torch. It may define `renamed(name) -> str`: our name of a parameter for the one
+in weights that others have published.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -113,3 +114,23 @@ def backbone(
     return Backbone(
         beginning, stages, last, structure, top=layer(channels, last, 1), dropout=dropout
     )
+
+
+def renamed(name: str) -> str:
+    """Our name of a parameter for torchvision's, which the authors of ECA-Net have kept.
+
+    There the blocks are numbered through, and the attention is the last part of a block.
+    """
+    name = re.sub(r"^classifier\.1\.", "fc.", name)
+    outside = re.fullmatch(r"features\.(\d+)\.(\d.+)", name)
+    if outside:
+        end = {0: "stem", sum(BLOCKS[None]) + 1: "top"}.get(int(outside[1]))
+        return f"backbone.{end}.{outside[2]}" if end else name
+    inside = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(.+)", name)
+    places = [(s, b) for s, repeats in enumerate(BLOCKS[None]) for b in range(repeats)]
+    if not inside or not 1 <= int(inside[1]) <= len(places):
+        return name
+    stage, block = places[int(inside[1]) - 1]
+    parts = ["expand"] * (stage > 0) + ["depthwise", "project.0", "project.1", "final"]
+    part = parts[int(inside[2])] if int(inside[2]) < len(parts) else inside[2]
+    return f"backbone.stages.{stage}.{block}.{part}.{inside[3]}"

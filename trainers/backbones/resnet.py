@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import torch
@@ -176,3 +177,15 @@ def backbone(
 
     structure = {"depth": depth, "channels": planes, "stem": start, "shortcut": shortcut}
     return Backbone(nn.Sequential(*beginning), stages, channels, structure)
+
+
+def renamed(name: str) -> str:
+    """Our name of a parameter for torchvision's, which the authors of ECA-Net have kept."""
+    name = re.sub(r"^conv1\.", "backbone.stem.0.", name)
+    name = re.sub(r"^bn1\.", "backbone.stem.1.", name)
+    inside = re.fullmatch(r"layer([1-9])\.(\d+)\.(\w+)\.(.+)", name)
+    if not inside:
+        return name
+    stage, block, part, rest = inside.groups()
+    part = {"downsample": "path", "eca": "final"}.get(part, part)
+    return f"backbone.stages.{int(stage) - 1}.{block}.{part}.{rest}"
