@@ -90,11 +90,11 @@ class Networks:
         """What each part is made from: its own values, and the attention that it is inside of."""
         keys: dict[str, list[Any]] = {name: [] for name in (*Config.model_fields, *INNER)}
         for name, value in values.items():
-            for part in self._parts_of[name]:
-                keys[part].append((name, value))
+            for of in self._parts_of[name]:
+                keys[of].append((name, value))
         for inner in INNER:
             keys[inner].append(values.get("attention"))
-        return {part: tuple(found) for part, found in keys.items()}
+        return {name: tuple(found) for name, found in keys.items()}
 
     def _checked(self, values: Values, keys: dict[str, Key]) -> Config:
         """The config in full, its parts remembered."""

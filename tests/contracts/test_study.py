@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 import search
+import spaces
 import trainers
+from search import comparing, confirming
 from search.journal import read
 from search.study import Study
 
@@ -381,6 +383,54 @@ def test_a_driver_killed_midway_is_resumed_whole(
     ]
     assert sorted(epochs) == [(t, e) for t in range(3) for e in range(1, 9)]
     assert nothing_runs(study)
+
+
+def test_arms_are_trained_once_each_and_confirmed_by_the_test_images(
+    executor: str, write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """A comparison is a study like any: killed midway it goes on; its front can be confirmed."""
+    path = write_space(width="{choice: [0.25, 0.5], default: 0.5}", attention="{name: eca}")
+    said = [
+        "eca=",
+        "k5=attention.mapping={name: constant, kernel_size: 5}",
+        "none=attention={name: none}",
+    ]
+    space = spaces.load(path, compared=said, overrides=["search.replicates=2", "training.epochs=4"])
+    out = tmp_path / "runs"
+    (tmp_path / "arms.yaml").write_text(space.to_yaml())
+    command = [sys.executable, "-m", "search", "run", str(tmp_path / "arms.yaml")]
+    driver = subprocess.Popen(
+        [*command, "--out", str(out), "--executor", executor],
+        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    journal = out / "small" / "journal.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_text().count('"kind":"epoch"') >= 5)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    study = search.resume(out / "small", executor=executor)
+
+    assert [(trial.values["arm"], trial.n) for trial in study.trials] == [
+        ("eca", 2),
+        ("k5", 2),
+        ("none", 2),
+    ]
+    epochs = [(r["trial"], r["replicate"]) for r in read(study.folder) if r["kind"] == "epoch"]
+    assert all(epochs.count((trial, seed)) == 4 for trial in range(3) for seed in range(2))
+    told = comparing.told(study)
+    assert told is not None
+    assert [(pair.a, pair.b, pair.n) for pair in told.comparison.pairs] == [
+        ("eca", "k5", 2),
+        ("eca", "none", 2),
+        ("k5", "none", 2),
+    ]
+    chosen = confirming.space(study, study.pareto()[:1], replicates=1)
+    confirmed = search.run(chosen, out=out, executor=executor)
+    (curve,) = [replicate.curve for trial in confirmed.trials for replicate in trial.replicates]
+    assert len(curve) == 4
+    assert all("test_accuracy" in metrics and "val_accuracy" not in metrics for metrics in curve)
+    assert nothing_runs(confirmed)
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 120) -> None:
