@@ -82,17 +82,24 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
     return result
 
 
+def networks(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:
+    """Each finished network (an identity) by its trial that is best in the objective it is judged
+    by, the lowest number among equals; the best first.
+    """
+    found: dict[str, Trial] = {}
+    for trial in sorted(_finished(trials), key=lambda trial: _merit(trial, objectives)):
+        found.setdefault(trial.identity, trial)
+    return list(found.values())
+
+
 def front(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:
     """The non-dominated networks among the finished trials, cheapest first.
 
-    A network (an identity) appears once, by its trial that is best in the objective it is judged
-    by, the lowest number among equals. Networks with equal values are all kept. The order is that
-    of the first cost (without one: of the first objective, best first), then of the trial numbers.
+    A network appears once, as in `networks`; those with equal values are all kept. The order is
+    that of the first cost (without one: of the first objective, best first), then of the trial
+    numbers.
     """
-    networks: dict[str, Trial] = {}
-    for trial in sorted(_finished(trials), key=lambda trial: _merit(trial, objectives)):
-        networks.setdefault(trial.identity, trial)
-    best = list(networks.values())
+    best = networks(trials, objectives)
     points = comparable([measured(trial) for trial in best], objectives)
     members = [trial for trial, rank in zip(best, ranks(points), strict=True) if rank == 0]
     first, *_ = [name for name, goal in objectives.items() if goal.goal == "min"] or objectives

@@ -401,6 +401,12 @@ class Study:
             self.trials, self.objectives, chance=self.chance, reference=self.reference
         )
 
+    def membership(self) -> dict[int, float] | None:
+        """How surely each network is on the front; see `search.membership`."""
+        from search.membership import membership
+
+        return membership(self.trials, self.objectives, seed=self.space.search.seed)
+
     @property
     def optuna(self) -> optuna.Study:
         """The main Optuna study, as the sampler knows it."""

@@ -130,13 +130,19 @@ def over(study: Study) -> Iterator[str]:
 
 
 def front(study: Study) -> str:
-    """The front as a table, cheapest network first."""
-    heading = ["trial", *study.objectives, "n", "kernels", "network"]
+    """The front as a table, cheapest network first.
+
+    Where the noise of a training is known, with the probability that each belongs there.
+    """
+    sure = study.membership()
+    heading = ["trial", *study.objectives, "n", *([] if sure is None else ["on front"])]
+    heading += ["kernels", "network"]
     rows = [
         [
             f"#{trial.number:03d}",
             *(tables.cell(name, trial) for name in study.objectives),
             str(trial.n),
+            *([] if sure is None else [f"{sure[trial.number]:.0%}"]),
             tables.kernels(trial.kernels),
             clean(trial.label),
         ]

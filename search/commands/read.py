@@ -79,6 +79,10 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
 
 
 def _front(study: Study) -> dict[str, Any]:
+    from search.membership import noise
+
+    sure = study.membership()
+    known = noise(study.trials, study.judged) if study.judged else None
     return {
         "study": study.name,
         "objectives": {name: objective.goal for name, objective in study.objectives.items()},
@@ -96,9 +100,11 @@ def _front(study: Study) -> dict[str, Any]:
                 "identity": trial.identity,
                 "config": trial.config,
                 "label": trial.label,
+                "membership": None if sure is None else sure[trial.number],
             }
             for trial in study.pareto()
         ],
+        "noise": None if known is None else asdict(known),
     }
 
 

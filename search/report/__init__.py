@@ -12,6 +12,7 @@ from search.report import (
     curves,
     front,
     html,
+    importance,
     kernels,
     mappings,
     markdown,
@@ -23,7 +24,7 @@ from spaces import SpaceError
 if TYPE_CHECKING:
     from search.study import Study
 
-SECTIONS = (comparison, confirmed, front, curves, kernels, mappings, budget, origin)
+SECTIONS = (comparison, confirmed, front, curves, kernels, mappings, importance, budget, origin)
 """In the order in which they are read; one that has nothing to say is left out."""
 
 

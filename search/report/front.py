@@ -29,18 +29,24 @@ def _parts(study: Study) -> Iterator[Part]:
 
 def table(study: Study) -> Table:
     """A row a network of the front, cheapest first."""
+    sure = study.membership()
+    known = [] if sure is None else ["on front"]
+    said = "Means over n seeds, ± the sample standard deviation where n is 2 or more."
+    if sure is not None:
+        said += " On front: the probability that the network belongs there, seeds being noisy."
     return Table(
-        ["trial", "network", *study.objectives, "n", "kernels"],
+        ["trial", "network", *study.objectives, "n", *known, "kernels"],
         [
             [
                 f"#{trial.number:03d}",
                 text.clean(trial.label),
                 *(tables.cell(name, trial) for name in study.objectives),
                 str(trial.n),
+                *([] if sure is None else [f"{sure[trial.number]:.0%}"]),
                 tables.kernels(trial.kernels),
             ]
             for trial in pareto.front(study.trials, study.objectives)
         ],
         left=["network", "kernels"],
-        caption="Means over n seeds, ± the sample standard deviation where n is 2 or more.",
+        caption=said,
     )

@@ -1,0 +1,95 @@
+"""How sure a front is: the probability that each network belongs to it, seeds being noisy.
+
+A front of single trainings is partly luck. Costs are exact, so only the trained objective is
+redrawn: around each network's mean, with the noise that the study's own replicates show.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search import pareto
+from search.trial import Trial
+
+if TYPE_CHECKING:
+    from spaces.settings import Objective
+
+REDRAWS = 2000
+"""Fronts drawn; the standard error of a probability is at most 1.1 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The standard deviation of one training from its seed alone, with its degrees of freedom."""
+
+    sd: float
+    df: int
+
+
+def noise(trials: Iterable[Trial], metric: str) -> Noise | None:
+    """Pooled over the networks with several finished seeds; None where there is none."""
+    squares, df = 0.0, 0
+    for trial in trials:
+        values = finals(trial, metric)
+        if len(values) > 1:
+            squares += statistics.variance(values) * (len(values) - 1)
+            df += len(values) - 1
+    return Noise(math.sqrt(squares / df), df) if df else None
+
+
+def finals(trial: Trial, metric: str) -> list[float]:
+    """The last epoch's value of every finished seed."""
+    return [
+        replicate.curve[-1][metric]
+        for replicate in trial.replicates
+        if replicate.outcome == "finished" and metric in replicate.curve[-1]
+    ]
+
+
+def membership(
+    trials: Iterable[Trial], objectives: Mapping[str, Objective], *, seed: int = 0
+) -> dict[int, float] | None:
+    """Trial number -> probability that its network is on the true front; None where noise is
+    unknown, as no network was trained with two seeds (or nothing is trained for).
+
+    For each of `REDRAWS` redraws a noise level is drawn (the pooled sd, with what its degrees of
+    freedom leave open) and every network's mean of n seeds anew, normal with sd / sqrt(n); the
+    front is taken with costs in their bands. That is the posterior under a flat prior: it does not
+    know that the best of many was chosen for being lucky, which `confirm` measures. Networks and
+    their trials are those of `pareto.front`. The same study gives the same figures.
+    """
+    metric = pareto.judged(objectives)
+    networks = pareto.networks(trials, objectives)
+    known = None if metric is None else noise(networks, metric)
+    if metric is None or known is None:
+        return None
+    rows = pareto.comparable([pareto.measured(trial) for trial in networks], objectives)
+    axis = list(objectives).index(metric)
+    counts = np.array([trial.n for trial in networks])
+    source = np.random.default_rng(seed)
+    levels = known.sd * np.sqrt(known.df / source.chisquare(known.df, size=(REDRAWS, 1)))
+    drawn = source.standard_normal((REDRAWS, len(networks)))
+    values = rows[:, axis] + levels / np.sqrt(counts) * drawn
+    shares = _members(values, np.delete(rows, axis, axis=1)).mean(axis=0)
+    return {trial.number: float(share) for trial, share in zip(networks, shares, strict=True)}
+
+
+def _members(values: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which networks are on the front of each redraw: (redraws, n) from values (redraws, n) and
+    costs (n, d), all to be minimised.
+    """
+    members = np.ones(values.shape, dtype=bool)
+    for place in range(values.shape[1]):
+        no_more = (costs <= costs[place]).all(axis=1)
+        equal = (costs == costs[place]).all(axis=1)
+        mine = values[:, [place]]
+        members[:, place] &= ~(values[:, no_more & ~equal] <= mine).any(axis=1)
+        members[:, place] &= ~(values[:, equal] < mine).any(axis=1)
+    return members
