@@ -6,7 +6,7 @@ from typing import Any
 
 from spaces import catalogue
 from spaces.config import Config
-from trainers import variants
+from trainers import pretrained, variants
 from trainers.complexity import digest, identity
 from trainers.data import Judge
 
@@ -19,9 +19,13 @@ def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
 
     `dataset_digest` (`data.content`) stands for the images themselves, wherever they lie: the
     dataset's root is not part of the key, nor is what its file says changes no number
-    (`NOT_IN_KEY`); its split seed and all its other settings are. Neither is the config's name.
+    (`NOT_IN_KEY`); its split seed and all its other settings are. Neither is the config's name. Of
+    weights to start from the content counts, wherever they lie: it is read, and VariantError raised
+    where it cannot be.
     """
     whole = {"accumulate"} if config.training.accumulate == 1 else set()  # as before it was a key
+    start = config.backbone.pretrained
+    weights = {} if start is None else {"pretrained": pretrained.digest(start)}
     idle: set[str] = getattr(variants.module("dataset", config.dataset.name), "NOT_IN_KEY", set())
     return digest(
         {
@@ -33,6 +37,7 @@ def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
             "recipe": RECIPE_VERSION,
             "plugins": plugins(config),
             **({"judge": judge} if judge != "val" else {}),  # as before there was another
+            **weights,
         }
     )
 
