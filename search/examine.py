@@ -10,6 +10,7 @@ import trainers
 from search.errors import Unfit
 from search.trial import Candidate
 from spaces import Config, Space, arms
+from trainers import pretrained
 from trainers.data import content, sources
 from trainers.datasets import DatasetError
 
@@ -48,6 +49,7 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
         if recipe not in fitting:  # for a folder of images this walks it
             trainers.fits(config, judge)
             fitting.add(recipe)
+        pretrained.check(config)
         cost = trainers.measure(config)
         kernels = trainers.kernels(config)
         return Candidate(
