@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 import safetensors.torch
 import torch
@@ -19,7 +21,7 @@ import spaces
 import trainers
 from search import export as exporting
 from search.cli import main
-from search.study import Study
+from search.study import Study, seed_of
 from search.trial import Ending
 from trainers import checkpoint
 from trainers.batches import open_batches
@@ -133,18 +135,15 @@ def test_the_weights_are_the_average(exported: Path, trained: Path) -> None:
     assert not torch.equal(weights["fc.weight"], state["network"]["fc.weight"])
 
 
-def test_the_config_is_one_trial(exported: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_config_is_one_trial(exported: Path, trained: Path) -> None:
     """config.yaml is a space without holes that means this network and trains it to the same."""
     trial = search.load(trained).trials[0]
     space = spaces.load(exported / "config.yaml")
     assert space.parameters == ()
     assert space.search.trials == 1
     assert space.at({}).model_dump(mode="json") == trial.config
-    again = search.run(space, out=tmp_path, executor="inprocess").trials[0]
-    assert (
-        again.replicates[0].curve[-1]["val_accuracy"]
-        == (trial.replicates[0].curve[-1]["val_accuracy"])
-    )
+    *_, last = trainers.train(space.at({}), seed=seed_of(space.search.seed, 0))
+    assert last["val_accuracy"] == trial.replicates[0].curve[-1]["val_accuracy"]
 
 
 def test_the_card(exported: Path, trained: Path) -> None:
@@ -203,18 +202,23 @@ def test_a_file_in_the_way(
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
 
 
-def test_checkpoints_behind_a_uri(tmp_path: Path) -> None:
+def test_checkpoints_behind_a_uri(trained: Path, tmp_path: Path) -> None:
     """Weights are fetched from wherever fsspec reaches."""
-    (tmp_path / "tiny.yaml").write_text(SPACE)
-    few = ["search.trials=1", "search.replicates=1", "training.epochs=1", "training.ema=null"]
-    uri = f"search.checkpoints.uri=memory://{tmp_path.name}"
-    study = search.run(tmp_path / "tiny.yaml", out=tmp_path, overrides=[*few, uri])
-    assert not (study.folder / "checkpoints").exists()
-    done = exporting.export(study, study.trials[0])
+    study = search.load(trained)
+    local = Path(study.checkpoints)
+    uri = study.space.search.checkpoints.model_copy(update={"uri": f"memory://{tmp_path.name}"})
+    settings = study.space.search.model_copy(update={"checkpoints": uri})
+    study.space = dataclasses.replace(study.space, search=settings)
+    assert study.checkpoints.startswith("memory://")
+    with pytest.raises(search.errors.ExportError, match="no whole checkpoint"):
+        exporting.export(study, study.trials[0], out=tmp_path / "none")
+    fsspec.filesystem("memory").put(str(local), study.checkpoints, recursive=True)
+    done = exporting.export(study, study.trials[0], out=tmp_path / "out")
     weights = safetensors.torch.load_file(done.folder / "weights.safetensors")
-    state = checkpoint.newest(f"{study.checkpoints}/{study.trials[0].key_of(0)}")
+    state = checkpoint.newest(local / study.trials[0].key_of(0))
     assert state is not None
-    assert all(torch.equal(weights[name], tensor) for name, tensor in state["network"].items())
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, state["average"][f"module.{name}"])
 
 
 def test_a_damaged_last_checkpoint(trained: Path, tmp_path: Path) -> None:

@@ -242,11 +242,13 @@ def test_attention_of_other_kernels_starts_anew(tmp_path: Path) -> None:
 
 
 def test_counters_may_be_missing(tiny: Path) -> None:
-    """Files older than PyTorch 0.4.1 have no num_batches_tracked."""
+    """Files older than PyTorch 0.4.1 have no num_batches_tracked, others cast it to fractions."""
     state = torch.load(tiny, weights_only=True)
     torch.save({n: t for n, t in state.items() if "num_batches" not in n}, tiny)
     assert pretrained.check(config(tiny)) == []
     assert trainers.build(config(tiny)).state_dict()["backbone.stem.1.num_batches_tracked"] == 0
+    torch.save({name: tensor.half() for name, tensor in state.items()}, tiny)
+    assert pretrained.check(config(tiny)) == []
 
 
 MISFITS: dict[str, tuple[Callable[[State], object], str]] = {
