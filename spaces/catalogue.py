@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -133,9 +134,8 @@ def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
     try:
         return parameters.model_validate(params).model_dump(mode="json")
     except ValidationError as error:
-        raise VariantError(
-            *((".".join(map(str, at)), said) for at, said in problems(error, params, parameters))
-        ) from None
+        found = problems(error, params, parameters, _beside(kind, name))
+        raise VariantError(*((".".join(map(str, at)), said) for at, said in found)) from None
 
 
 def plug(file: str | Path) -> None:
@@ -185,6 +185,16 @@ def digest(kind: str, name: str) -> str:
     """The sha256 of a plugin's source, in hex; "" for a variant of our own."""
     file = _plugins.get((kind, name))
     return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _beside(kind: str, name: str) -> Sequence[str]:
+    """The keys that a space file may give the variant besides its own parameters."""
+    if kind != "attention":
+        return TAKEN.get(kind, ())
+    if name == "none":
+        return ()
+    sized = accepts("attention", name, SIZE)
+    return [key for key in TAKEN["attention"] if sized or key != "mapping"]
 
 
 def _callable(kind: str, function: ast.FunctionDef) -> None:

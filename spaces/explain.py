@@ -37,9 +37,12 @@ BOUNDS = {
 
 
 def problems(
-    error: ValidationError, data: Any, model: type[BaseModel]
+    error: ValidationError, data: Any, model: type[BaseModel], beside: Sequence[str] = ()
 ) -> Iterator[tuple[Path, str]]:
-    """Each finding as (path into ``data``, message); alternatives of a union become one."""
+    """Each finding as (path into ``data``, message); alternatives of a union become one.
+
+    ``beside`` are keys that stand beside the model's own in the file, and are looked at elsewhere.
+    """
     found: dict[Path, list[dict[str, Any]]] = {}
     for details in error.errors(include_url=False):
         path = _path(details["loc"], data, details["type"] == "missing")
@@ -52,7 +55,8 @@ def problems(
     for path, several in found.items():
         deeper = any(len(other) > len(path) and other[: len(path)] == path for other in found)
         if not deeper:  # else only a union member that was not meant
-            message = _message(path, several, list(_keys(model, path[:-1], data)))
+            keys = [*_keys(model, path[:-1], data), *(beside if len(path) == 1 else ())]
+            message = _message(path, several, keys)
             tag = next((d["ctx"]["discriminator"] for d in several if d["type"] in TAGS), "")
             yield (*path, tag.strip("'")) if tag else path, message
 
