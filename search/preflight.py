@@ -8,11 +8,13 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import trainers
 from search import options, store
 from search.errors import Unfit
 from search.trial import COSTS
 from spaces import Space, SpaceError, arms, holes
 from spaces.errors import Problem, clipped
+from trainers.datasets import DatasetError
 
 if TYPE_CHECKING:
     from search.proposing import Examine
@@ -128,8 +130,24 @@ def first_point(space: Space, examine: Examine) -> dict[str, Any]:
     return _possible(space, examine)
 
 
+def foreseen(space: Space) -> None:
+    """Refuse a recipe that the data cannot suit, as far as that is known without looking for them.
+
+    Raises SpaceError at the setting, and Unfit where classes are counted in missing data.
+    """
+
+    def check(values: dict[str, Any]) -> None:
+        try:
+            trainers.foresee(space.at(values))
+        except DatasetError as error:
+            raise Unfit(str(error)) from None
+
+    _possible(space, check)
+    options.refuse_dead(space, check)
+
+
 def _possible(space: Space, check: options.Check) -> dict[str, Any]:
-    """A random point that the check lets pass; raises SpaceError where it finds none."""
+    """A random point that passes the check; raises SpaceError, saying what is wrong, for none."""
     wrong: list[Problem] = []
     for seed in range(TRIED):
         values = space.sample(seed=seed)

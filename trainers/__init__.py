@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainers.batches import fits
+    from trainers.batches import fits, foresee
     from trainers.build import active, build, kernels, sites
     from trainers.complexity import Complexity, identity, measure
     from trainers.keys import run_key
@@ -25,6 +25,7 @@ __all__ = [
     "chance",
     "check_device",
     "fits",
+    "foresee",
     "history",
     "identity",
     "kernels",
@@ -42,6 +43,7 @@ _HOMES = {
     "chance": "train",
     "check_device": "train",
     "fits": "batches",
+    "foresee": "batches",
     "history": "train",
     "identity": "complexity",
     "kernels": "build",

@@ -53,6 +53,18 @@ def fits(config: Config, judge: Judge = "val") -> None:
         source.images()
 
 
+def foresee(config: Config) -> None:
+    """Check what `fits` would, as far as it can be told without looking for an image.
+
+    The number of images is known where `subset` says it, or the dataset has the same everywhere.
+    Raises VariantError as `fits` does, and DatasetError where classes are counted in missing data.
+    """
+    known = describe(config)
+    if (count := known.images or config.dataset.subset) is not None:
+        _check_batch(config, count)
+    _check_crop(config, known.image_size - 1, "no such padding")
+
+
 def open_batches(
     config: Config, device: torch.device, found: tuple[Source, ...] = ()
 ) -> tuple[Batches, Batches]:
@@ -89,17 +101,26 @@ def _batches(
 
 def _check(config: Config, images: Images | Files) -> None:
     """Refuse a recipe that does not suit the images. Raises VariantError."""
+    _check_batch(config, len(images.labels))
+    if isinstance(images, Files):
+        _check_crop(config, 0, "images on disk are always cropped at random scale")
+    else:
+        _check_crop(config, describe(config).image_size - 1, "no such padding")
+
+
+def _check_batch(config: Config, images: int) -> None:
+    """Refuse a batch, a subset or a share of validation that so many images do not allow."""
     chosen, data = config.training, config.dataset
-    count, _ = shares(len(images.labels), val=data.val, subset=data.subset)
+    count, _ = shares(images, val=data.val, subset=data.subset)
     if chosen.batch_size > count:
         said = "larger than the training set "
         said += f"(got {chosen.batch_size}; allowed: at most {count} images)"
         raise VariantError(("training.batch_size", said))
-    crop = chosen.augmentation.crop
-    if isinstance(images, Files):
-        largest, said = 0, "images on disk are always cropped at random scale"
-    else:
-        largest, said = describe(config).image_size - 1, "no such padding"
+
+
+def _check_crop(config: Config, largest: int, said: str) -> None:
+    """Refuse more padding than `largest`, saying why."""
+    crop = config.training.augmentation.crop
     if crop > largest:
         allowed = f"0..{largest}" if largest else "0"
         raise VariantError(

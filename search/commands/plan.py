@@ -86,6 +86,7 @@ def validate(
     preflight.check(loaded)
     loaded.baselines()
     spanned = survey(loaded)
+    preflight.foreseen(loaded)
     notes = list(_notes(loaded, spanned))
     if as_json:
         emit(

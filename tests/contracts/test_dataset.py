@@ -133,6 +133,12 @@ def test_images_are_as_described(dataset: Dataset, part: data.Part) -> None:
         assert all(path.is_file() for path in images.paths)
 
 
+def test_the_number_of_images_is_the_datas(dataset: Dataset) -> None:
+    """A number of training images that is told without looking is what is found."""
+    images = describe(dataset).images
+    assert images in (None, len(data.read(dataset).labels))
+
+
 def test_mean_and_deviation_are_the_datas(dataset: Dataset) -> None:
     """The constants that normalise are those of the training images."""
     images = data.read(dataset)

@@ -39,6 +39,7 @@ class Description:
     """What a network must fit: `channels` x `image_size` x `image_size` to `classes`.
 
     `mean` and `std` normalise pixels scaled to 0..1, one value per channel or one for all.
+    `images` is how many the train part has, where that is so on every machine.
     """
 
     classes: int
@@ -46,6 +47,7 @@ class Description:
     image_size: int
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+    images: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ TEST_EVERY = 5
 
 def describe(dataset: Dataset) -> Description:
     """10 classes of 1 x 8 x 8."""
-    return Description(10, 1, dataset.image_size or 8, mean=(0.3053,), std=(0.3760,))
+    size = dataset.image_size or 8
+    return Description(10, 1, size, mean=(0.3053,), std=(0.3760,), images=1442)
 
 
 def find(dataset: Dataset, part: Part) -> list[Path]:
