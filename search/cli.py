@@ -173,8 +173,19 @@ def cli() -> None:
     """
 
 
+def _occupied() -> None:
+    """Put nothing behind a standard descriptor that was closed (`2>&-`).
+
+    The next file that is opened would get its number, and what C code prints would go there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def main(args: list[str] | None = None) -> int:
     """Run one command line (`sys.argv` where None); returns the exit code."""
+    _occupied()
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

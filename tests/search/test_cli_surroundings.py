@@ -77,6 +77,19 @@ def test_a_search_needs_no_stream(tiny: Path) -> None:
     assert [trial.outcome for trial in search.load(tiny / "runs" / "tiny").trials] == ["finished"]
 
 
+def test_a_closed_descriptor_is_no_files(tiny: Path) -> None:
+    """What C code prints to a stderr that was closed never goes to a file of the study."""
+    program = "import search.cli, os; search.cli.main(['schema']); print(open('new', 'w').fileno())"
+    said = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tiny,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert int(said.stdout.splitlines()[-1]) > 2
+
+
 def test_a_full_disk_behind_stdout_is_said(tiny: Path) -> None:
     """`> /dev/full`: exit 3 and a line, no traceback."""
     said = shell("validate", "tiny.yaml", cwd=tiny, streams="> /dev/full")
