@@ -184,7 +184,7 @@ def read(folder: Path) -> list[Record]:
     """
     path = folder / FILE
     left = _left(folder)
-    if not path.is_file() and not left:
+    if not (path.is_file() or path.is_symlink() or left):
         raise JournalError(f"{folder}: no study here (it has no {FILE})")
     records, _ = _load(path, quiet=True)
     if left and not records:
@@ -201,7 +201,8 @@ def exists(folder: Path) -> bool:
 
     Raises `JournalError` for a journal that is damaged or was lost, as `read` does.
     """
-    return bool((folder / FILE).is_file() or _left(folder)) and bool(read(folder))
+    path = folder / FILE
+    return bool(path.is_file() or path.is_symlink() or _left(folder)) and bool(read(folder))
 
 
 def _left(folder: Path) -> list[str]:
@@ -231,7 +232,7 @@ def _checksum(body: str) -> str:
 
 def _open(path: Path, whole: int) -> int:
     """The file for appending, cut to its whole records; all of it is on the disk."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         durable.step("journal.created")
         if os.fstat(file).st_size > whole:
@@ -251,6 +252,11 @@ def _load(path: Path, *, quiet: bool = False) -> tuple[list[Record], int]:
     What a driver wrote after another had taken over counts for nothing: the number of its lease,
     `fence`, is lower, or the next driver has counted on without it.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise JournalError(
+            f"{path}: this is no plain file, and a journal is never a link or anything else\n"
+            "  two studies with one journal would have two drivers; nothing was changed"
+        )
     if not path.exists():
         return [], 0
     records: list[Record] = []

@@ -282,3 +282,34 @@ def test_a_damaged_lease_is_no_obstacle(study: Path, drive: Callable[..., int]) 
         os.utime(path, (0, 0))
 
     assert drive(study) == 0
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to(path.parents[1] / "elsewhere")
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to(path.parents[1] / "nowhere")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, a_pipe, a_link, a_link_to_nowhere])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_no_plain_file_is_no_journal(
+    make: Callable[[Path], None], command: str, study: Path, eca: Eca
+) -> None:
+    """A pipe would be waited for without end; two folders with one journal have two drivers."""
+    path = study / FILE
+    path.rename(study.parent / "elsewhere")
+    make(path)
+    before = everything(study)
+    said = eca(command, study)
+    assert said.code == 2
+    assert "this is no plain file" in said.err
+    assert len(said.err.splitlines()) <= 6
+    assert everything(study) == before
+    with pytest.raises(JournalError, match="no plain file"):
+        Journal(study)
