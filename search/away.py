@@ -40,6 +40,11 @@ _TROUBLES = (
     ),
     (r"Connection aborted|Disconnected|reset by peer", "away", "it hangs up: its log says why"),
     (r"(?:code |too many )5\d\d", "away", "it fails by itself (a 500): its log says why"),
+    (
+        r"No module named '(?:psycopg|pymysql|MySQLdb|pyodbc|pymssql)",
+        "driver",
+        "Python's driver of that database is missing: install it here (psycopg2, PyMySQL, pyodbc)",
+    ),
     (r"database is locked", "locked", "another program holds it: let that one end"),
     (r"disk is full|No space left", "full", "its disk is full: make room there"),
     (

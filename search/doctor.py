@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
+from search import store
 from search.redaction import redacted
 
 GIB = 2**30
@@ -163,14 +164,14 @@ def _store(out: Path, tracking_uri: str | None) -> Finding:
                 return Finding("MLflow store", "ok", f"{shown} answers")
         except (OSError, ValueError) as error:
             return Finding("MLflow store", "fail", f"{shown} does not answer ({error})", remedy)
-    if uri and "://" in uri and not uri.startswith("sqlite:///"):
+    file = store.file(uri or store.default_uri(out))
+    if file is None and "://" in uri:
         scheme = uri.partition("://")[0]
         if scheme == "file":
             found = "a folder (file://) is not taken by this MLflow any more"
             return Finding("MLflow store", "fail", found, remedy)
         return Finding("MLflow store", "ok", f"a {scheme} store; not looked at")
-    file = Path(uri.removeprefix("sqlite:///")) if uri else out.absolute() / "mlflow.db"
-    return sqlite_store(file, remedy)
+    return sqlite_store(file or Path(uri), remedy)
 
 
 def sqlite_store(file: Path, remedy: str) -> Finding:

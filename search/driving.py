@@ -78,10 +78,10 @@ def _followed(folder: Path, tracking: Tracking, watch: Watch) -> Watch:
 
 
 def tracking_of(study: Study, uri: str | None, say: Say) -> Tracking:
-    """The study's place in MLflow: asked, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite."""
+    """The study's place in MLflow."""
     from search.following import Tracking
 
-    where = named_store(study.space, uri) or store.default_uri(study.folder.parent)
+    where = settled_store(study.space, uri, study.folder.parent)
     experiment = study.space.search.tracking.experiment or study.name
     return Tracking(where, experiment, study, say=say)
 
@@ -91,8 +91,11 @@ def _told(uri: str, study: Study) -> str | None:
     return None if uri == store.default_uri(study.folder.parent) else store.public(uri)
 
 
-def named_store(space: Space, uri: str | None) -> str | None:
-    """The MLflow store that somebody has named; raises SpaceError for one that cannot be."""
+def settled_store(space: Space, uri: str | None, out: Path) -> str:
+    """The MLflow store of a study in `out`; raises SpaceError for one that cannot be.
+
+    It is the one asked for, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite beside the study.
+    """
     for key, where in (
         ("tracking_uri", uri),
         ("search.tracking.uri", space.search.tracking.uri),
@@ -102,7 +105,9 @@ def named_store(space: Space, uri: str | None) -> str | None:
             if said := store.refusal(where):
                 raise SpaceError([Problem(None, key, said)])
             return where
-    return None
+    if said := store.homeless(out):
+        raise SpaceError([Problem(None, "out", said)])
+    return store.default_uri(out)
 
 
 def without_password(space: Space, uri: str | None, say: Say) -> tuple[Space, str | None]:

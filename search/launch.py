@@ -12,7 +12,7 @@ from pathlib import Path
 
 import spaces
 from search import edits, executors, journal, lease, options, preflight, text
-from search.driving import drive, named_store, tracking_of, without_password
+from search.driving import drive, settled_store, tracking_of, without_password
 from search.errors import JournalError, StudyExists, Unfit
 from search.executors import Executor, Say, Watch, Wish
 from search.redaction import redacted
@@ -73,7 +73,7 @@ def run(
         raise SpaceError([Problem(None, "overrides", said)])
     space = source if isinstance(source, Space) else spaces.load(source, overrides=overrides)
     preflight.check(space)
-    named_store(space, tracking_uri)
+    settled_store(space, tracking_uri, Path(out))
     space, tracking_uri = without_password(space, tracking_uri, say)
     folder = Path(out).absolute() / space.name
     lease.refuse_driven(folder, force=force, say=say)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from search.redaction import redaction
 
@@ -17,11 +18,13 @@ HEADER = b"SQLite format 3\0"
 
 def refusal(uri: str) -> str | None:
     """Why MLflow writes no store there; None where it does."""
+    if not uri.isprintable():
+        return f"a URI is plain text (got {uri!r})"
     scheme, separator, rest = uri.partition("://")
     kind = scheme.partition("+")[0]
     if kind == "sqlite":
         return _no_database(rest.partition("?")[0])
-    if kind in ("http", "https") and not _host(uri):
+    if kind in ("http", "https") and not _names_server(uri):
         return f"no server is named (allowed: {kind}://HOST:PORT)"
     if kind in SCHEMES:
         return None
@@ -34,11 +37,12 @@ def refusal(uri: str) -> str | None:
     )
 
 
-def _host(uri: str) -> str | None:
+def _names_server(uri: str) -> bool:
     try:
-        return urlsplit(uri).hostname
-    except ValueError:
-        return None
+        parts = urlsplit(uri)
+        return bool(parts.hostname) and " " not in parts.netloc and parts.port != 0
+    except ValueError:  # no port, or no address
+        return False
 
 
 def _no_database(path: str) -> str | None:
@@ -48,11 +52,15 @@ def _no_database(path: str) -> str | None:
     if not path.startswith("/"):
         return f"no file (got sqlite://{path}; allowed: sqlite:///{path})"
     place = Path(path[1:])
+    if place.parts[0] == "~":
+        return (
+            f"no shell reads it, so ~ is no home (allowed: sqlite:///{os.path.expanduser(place)})"
+        )
     try:
         with place.open("rb") as opened:
             head = opened.read(len(HEADER))
     except IsADirectoryError:
-        return f"a folder and no file (allowed: sqlite://{path.rstrip('/')}/mlflow.db)"
+        return f"a folder and no file (allowed: sqlite:///{place / 'mlflow.db'})"
     except (OSError, ValueError):
         return None  # not there yet, or away for now
     return None if head in (b"", HEADER) else f"{place} is no SQLite database"
@@ -74,9 +82,22 @@ def default_uri(out: Path) -> str:
     return f"sqlite:///{out.absolute() / 'mlflow.db'}"
 
 
+def homeless(out: Path) -> str | None:
+    """Why the default store cannot be in a folder of studies; None where it can."""
+    if file(default_uri(out)) == out.absolute() / "mlflow.db":
+        return None
+    return (
+        f"no URI of SQLite names {str(out)!r} (allowed: a path without ? and %; or --tracking-uri)"
+    )
+
+
 def file(uri: str) -> Path | None:
-    """The file of a SQLite store; None for every other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """The file of a SQLite store; None for every other.
+
+    As SQLAlchemy reads it: `sqlite+pysqlite:///a%20b.db?timeout=60` is the file `a b.db`.
+    """
+    found = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", uri)
+    return Path(unquote(found[1])) if found else None
 
 
 def artifacts(uri: str) -> str | None:

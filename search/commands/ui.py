@@ -32,6 +32,7 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
             "add --expose if that is meant, or use an ssh tunnel"
         )
     from search.redaction import redacted
+    from search.store import file as database
 
     uri = store(folder, tracking_uri)
     if uri.startswith(("http://", "https://")):
@@ -41,8 +42,8 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
     click.echo(f"MLflow at http://{host}:{port}   (Ctrl-C ends it; store {redacted(uri)})")
     sys.stdout.flush()
     arguments = ["--host", host, "--port", str(port), "--workers", "1"]
-    if uri.startswith("sqlite:///"):
-        beside = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    if (file := database(uri)) is not None:
+        beside = file.parent / "mlartifacts"
         arguments += ["--artifacts-destination", str(beside)]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: other users see those
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # 15 processes and 1.2 GB otherwise
@@ -54,6 +55,7 @@ def store(folder: Path, tracking_uri: str | None) -> str:
     """The store of a study or of a folder of studies; a usage error where there is none yet."""
     from search import journal, launch, text
     from search.store import default_uri
+    from search.store import file as database
 
     folder = folder.absolute()
     there, out = os.environ.get("MLFLOW_TRACKING_URI"), folder
@@ -61,8 +63,8 @@ def store(folder: Path, tracking_uri: str | None) -> str:
         study, out = launch.load(folder), folder.parent
         there = study.tracking_uri or study.space.search.tracking.uri or there
     uri = tracking_uri or there or default_uri(out)
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.is_file():
+    file = database(uri)
+    if file is not None and not file.is_file():
         if out == folder:
             raise click.UsageError(f"no MLflow store at {file}; name a study's folder")
         warn(f"no MLflow store at {file} yet")

@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from sqlalchemy import make_url
 
 import search
-from search import launch
+from search import away, launch
 from search.cli import main
 from search.commands import ui
 from search.errors import Unfit
 from search.redaction import redacted
-from search.store import public, refusal, stripped
+from search.store import file, public, refusal, stripped
 from spaces import SpaceError
 from trainers import checkpoint
 
@@ -293,10 +294,15 @@ def test_a_library_that_is_missing_for_checkpoints_is_said(
         ("sqlite:///:memory:", "in memory"),
         ("sqlite://runs/x.db", "sqlite:///runs/x.db"),
         ("sqlite:///FOLDER", "a folder and no file"),
+        ("sqlite:////", "allowed: sqlite:////mlflow.db"),
+        ("sqlite:///~/x.db", "~ is no home"),
         ("sqlite:///FOLDER/other", "is no SQLite database"),
         ("http://", "no server is named"),
         ("https://me:pw@", "no server is named"),
         ("http://[", "no server is named"),
+        ("http://h:99999", "no server is named"),
+        ("http://a host:5000", "no server is named"),
+        ("http://h/\x1b[31m", "plain text (got 'http://h/\\x1b[31m')"),
         ("foo://x", "no store of kind foo://"),
         ("./mlruns", "in folders no more"),
         ("", "in folders no more"),
@@ -316,6 +322,42 @@ def test_where_a_store_can_be(uri: str, tmp_path: Path) -> None:
     """A file that is not there yet, an empty one, a server by its address."""
     (tmp_path / "empty").touch()
     assert refusal(uri.replace("FOLDER", str(tmp_path))) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("sqlite:///runs/x.db", "runs/x.db"),
+        ("sqlite:////data/x.db?timeout=60", "/data/x.db"),
+        ("sqlite+pysqlite:///x.db", "x.db"),
+        ("sqlite:///a%20b/100%.db", "a b/100%.db"),
+        ("postgresql://h/x", None),
+    ],
+)
+def test_the_file_of_a_store_is_the_one_that_mlflow_opens(uri: str, path: str | None) -> None:
+    """Its draft and its artifacts stand beside it, whatever the URI adds to its name."""
+    found = file(uri)
+    assert found == (None if path is None else Path(path))
+    assert path is None or make_url(uri).database == path
+
+
+@pytest.mark.parametrize("folder", ["what?", "a%41b"])
+def test_a_folder_that_no_uri_names_is_refused(
+    folder: str, tmp_path: Path, write_space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's store would come to be in another folder: nothing is created in either."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    source = write_space(trials=1, epochs=1)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(SpaceError, match="a path without"):
+        launch.run(source, out=tmp_path / folder)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_driver_of_a_database_is_told_with_its_remedy() -> None:
+    """SQLAlchemy names a module; what helps is to install it."""
+    error = away.TrackingError("mysql+pymysql://h/x", ImportError("No module named 'pymysql'"))
+    assert "install it here" in str(error)
 
 
 # ---- nothing runs ------------------------------------------------------------------------------
