@@ -218,6 +218,7 @@ def description(snapshot: Snapshot, links: Mapping[int, str], page: str) -> str:
         *([f"**{tables.escape(asked)}**"] if asked else []),
         f"Trials: {said or 'none yet'}. Hypervolume {volume:.6g}. [Table and charts]({page}), the "
         "front in orange; `pareto.html` among the artifacts is the front to explore.",
+        *([] if snapshot.live else _told(study)),
         f"### Front\n\n{front}",
         "1 MAC = 2 FLOPs. A stopped trial has no `final_` metrics. To see the front alone, filter "
         "the runs by ``tags.`eca.front` = '1'``.",
@@ -225,6 +226,22 @@ def description(snapshot: Snapshot, links: Mapping[int, str], page: str) -> str:
         f"`eca-search run space.yaml`. This one lies in `{study.folder}`.",
     ]
     return "\n\n".join(paragraphs)
+
+
+def _told(study: Study) -> Iterator[str]:
+    """What a comparison or a confirmation has told, a paragraph; nothing of a search."""
+    from search import comparing, confirming, statistics
+
+    if study.space.search.confirms is not None:
+        lines = list(confirming.lines(confirming.confirmation(study)))
+    elif study.space.arms is not None and (told := comparing.told(study)) is not None:
+        found = told.comparison
+        lines = [statistics.sentence(pair, found.margin) for pair in found.pairs]
+        lines += told.caveats
+    else:
+        return
+    if lines:
+        yield "### What it told\n\n" + "\n".join(f"- {tables.escape(line)}" for line in lines)
 
 
 def versions(study: Study) -> dict[str, str]:

@@ -182,3 +182,23 @@ def test_what_cannot_be_confirmed_is_refused(run: Run) -> None:
     code, _, err = run("confirm", "runs/plain", "--trials", "0", "training.epoch=3", "--name", "x")
     assert code == 2
     assert "did you mean 'epochs'" in err
+
+
+@pytest.mark.usefixtures("_compared")
+def test_mlflow_tells_what_was_compared(folder: Path) -> None:
+    """The parent run's description has the sentences, its artifacts the report."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("rules-compare")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    said = parent.data.tags["mlflow.note.content"]
+    assert "### What it told" in said
+    assert "published" in said.partition("### What it told")[2].partition("### Front")[0]
+    names = [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert "report.html" in names
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == 5
+    assert {run.data.params["arm"] for run in children} == {"published", "k3", "none"}
