@@ -96,4 +96,4 @@ def _count(number: int, word: str) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:.1f} hours"
+    return _count(max(1, round(60 * hours)), "minute") if hours < 1 else f"{hours:.1f} hours"
