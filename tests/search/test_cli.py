@@ -98,7 +98,7 @@ def test_the_commands_are_these() -> None:
     assert {section: list(commands) for section, commands in SECTIONS.items()} == {
         "Plan": ["init", "validate", "mappings", "complexity"],
         "Run": ["run", "resume", "status", "stop", "logs"],
-        "Read": ["show", "pareto", "ui"],
+        "Read": ["show", "pareto", "compare", "confirm", "report", "ui"],
         "Maintain": ["sync", "export", "gc", "doctor", "schema"],
     }
 
