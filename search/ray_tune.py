@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # a worker needs no study
 
 Answer = TypeVar("Answer")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+GUESSES = " Some common causes include:"
+"""What Ray has to say of any death of a worker from here on, 500 characters that tell nothing."""
 SPOILT = ("oom", "host_oom", "crashed")
 """Endings after which a process is not used again: its memory, or its GPU's, may be spoilt."""
 
@@ -467,7 +469,8 @@ def _sentence(lines: list[str], error: BaseException | str) -> str:
         return "its worker died"
     if isinstance(error, ray.exceptions.RayTaskError) or "creation task" in lines[0]:
         return lines[-1]
-    return next((line for line in lines if line.startswith("The actor is dead")), lines[0])
+    line = next((line for line in lines if line.startswith("The actor is dead")), lines[0])
+    return line.partition(GUESSES)[0]
 
 
 def _nested(result: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -324,3 +324,23 @@ def test_a_worker_killed_for_memory_is_a_death_like_others() -> None:
 
     assert manager._failed_actor_ids == {7}
     assert _ending(error) == Ending("host_oom", "1 worker was killed")
+
+
+def test_the_reason_of_a_death_is_what_is_known_of_it() -> None:
+    """Ray's list of what may have been the cause stands in the detail, not in the one line."""
+    from ray.exceptions import RayActorError
+
+    from search.ray_tune import _ending
+
+    known = (
+        "The actor is dead because its worker process has died. Worker exit detail: End of file."
+    )
+    guessed = (
+        " Some common causes include: (1) the process was killed by the OOM killer, (2) others."
+    )
+    ending = _ending(
+        RayActorError(error_msg=f"The actor died.\n\tclass_name: Worker\n{known}{guessed}")
+    )
+
+    assert (ending.outcome, ending.reason) == ("crashed", known)
+    assert ending.detail.endswith(guessed)
