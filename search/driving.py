@@ -96,9 +96,11 @@ def settled_store(space: Space, uri: str | None, out: Path) -> str:
 
     It is the one asked for, the space's, `$MLFLOW_TRACKING_URI`'s, or SQLite beside the study.
     """
+    if not uri and space.search.tracking.uri:
+        preflight.trackable(space)
+        return space.search.tracking.uri
     for key, where in (
         ("tracking_uri", uri),
-        ("search.tracking.uri", space.search.tracking.uri),
         ("$MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")),
     ):
         if where:

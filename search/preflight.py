@@ -111,6 +111,13 @@ def _storable(space: Space) -> None:
             raise Unfit(f"{key}: {error}") from None
 
 
+def trackable(space: Space) -> None:
+    """Refuse a space's own MLflow store that cannot be one. Raises SpaceError at its URI."""
+    uri = space.search.tracking.uri
+    if uri and (said := store.refusal(uri)):
+        raise refusal(space, "search.tracking.uri", said)
+
+
 def first_point(space: Space, examine: Examine) -> dict[str, Any]:
     """A point that can be built and trained, its data being there; every baseline must be one.
 

@@ -84,6 +84,7 @@ def validate(
         catalogue.plug(file)
     loaded = spaces.load(space, overrides=overrides)
     preflight.check(loaded)
+    preflight.trackable(loaded)
     loaded.baselines()
     spanned = survey(loaded)
     preflight.foreseen(loaded)

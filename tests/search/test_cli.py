@@ -184,6 +184,11 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["validate", "digits", "search.pruner={name: MediumPruner}"], "MedianPruner"),
         (["validate", "digits", "search.pruner={name: MedianPruner, n_warmup: 3}"], "n_warmup"),
         (["validate", "digits", "search.sampler={name: CmaEsSampler}"], "one objective"),
+        (
+            ["validate", "digits", "search.tracking.uri=foo://x"],
+            "override 1: search.tracking.uri: no",
+        ),
+        (["run", "digits", "search.tracking.uri=./mlruns"], "override 1: search.tracking.uri: MLf"),
         (["validate", "digits", "training.batch_size=5000"], "larger than the training set"),
         (["validate", "digits", "dataset.subset=5000"], "dataset.subset: no such part (got 5000"),
         (["validate", "digits", "dataset.val=0.0001"], "0 validation images of 1442"),
