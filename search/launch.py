@@ -82,7 +82,7 @@ def run(
     if known is not None and not (resume or fork):
         raise StudyExists(
             f"{folder}: a study was started here\n"
-            f"  go on with it:   eca-search resume {folder}\n"
+            f"  go on with it:   {text.typed('resume', folder, None)}\n"
             "  or start another: give it another `name`, or another --out"
         )
     if known is not None and not fork:
@@ -228,7 +228,7 @@ def _resume(
     changed = edits.changes(ended.space, space)
     if ended.history.ended and wanted == total and edits.GROWING not in changed:
         more = "--trials N" if ended.space.arms is None else "search.replicates=N"
-        again = f"eca-search resume {text.shown(folder)} {more}"
+        again = f"{text.typed('resume', folder, None)} {more}"
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end

@@ -181,7 +181,7 @@ def typed(command: str, folder: Path, tracking_uri: str | None) -> str:
     """
     from search.store import default_uri
 
-    line = f"eca-search {command} {shlex.quote(shown(folder))}"
+    line = f"eca-search {command} {_word(_short(folder))}"
     uri = store.public(tracking_uri or "")
     if not uri or uri == default_uri(folder.absolute().parent):
         return line
@@ -189,8 +189,21 @@ def typed(command: str, folder: Path, tracking_uri: str | None) -> str:
 
 
 def shown(folder: Path) -> str:
-    """A folder as it is best typed: relative where it lies below the working folder."""
+    """A folder as it is best read: relative where it lies below the working folder."""
+    short = _short(folder)
+    return short if short.isprintable() else _word(short)
+
+
+def _short(folder: Path) -> str:
     try:
         return str(folder.relative_to(Path.cwd()))
     except (ValueError, OSError):
         return str(folder)
+
+
+def _word(text: str) -> str:
+    """The text as one word of a shell; what would steer a terminal is spelt out, as bash does."""
+    if text.isprintable():
+        return shlex.quote(text)
+    spelt = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.replace("\\", r"\\"))
+    return "$'" + spelt.replace("'", r"\'") + "'"

@@ -56,7 +56,7 @@ def stop(study_dir: Path, trial: str | None, wait: float) -> int:
     if (ended := launch.load(study_dir)).history.ended:
         click.echo(f"{study.name} had come to its end: {ended.history.ended}")
     else:
-        click.echo(f"stopped; go on with: eca-search resume {text.shown(study.folder)}")
+        click.echo(f"stopped; go on with: {text.typed('resume', study.folder, None)}")
     return 0
 
 
@@ -73,7 +73,7 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
     if driver is None:
         raise click.UsageError(
             f"nobody drives {study.name}, so no trial runs; "
-            f"`eca-search resume {text.shown(study.folder)}` would go on with {name}"
+            f"`{text.typed('resume', study.folder, None)}` would go on with {name}"
         )
     warn(f"asked {_called(driver)}")
     now = trial

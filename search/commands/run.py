@@ -227,7 +227,7 @@ def _paused(folder: list[Path], otherwise: str) -> None:
     from search import journal, text
 
     if folder and journal.exists(folder[-1]):
-        warn(f"paused; go on with: eca-search resume {text.shown(folder[-1])}")
+        warn(f"paused; go on with: {text.typed('resume', folder[-1], None)}")
     elif otherwise:
         warn(otherwise)
 

@@ -69,7 +69,7 @@ def status(study_dir: Path, as_json: bool) -> None:
         click.echo(f"  driver   {on} ({_executor(study)}), {since}")
     click.echo(f"  started  {text.clock(study.started)}   updated {text.clock(study.updated)}")
     if state == "paused":
-        click.echo(f"  go on    eca-search resume {text.shown(study.folder)}")
+        click.echo(f"  go on    {text.typed('resume', study.folder, None)}")
 
 
 def _state(study: Study, driver: Holder | None) -> str:
