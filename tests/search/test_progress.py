@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,3 +247,15 @@ def test_the_block_is_for_terminals(
             assert isinstance(chosen, kind)
         monkeypatch.undo()
     os.close(ends[0])
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", "a\\b \x1b[31m'c", "über\n€"])
+def test_a_command_can_be_typed_as_it_is_shown(name: str, tmp_path: Path) -> None:
+    """A shell reads the folder that was meant, and no terminal is steered by its name."""
+    said = text.typed("resume", tmp_path / name, None)
+    assert said.isprintable()
+    assert text.shown(tmp_path / name).isprintable()
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s|' {said}"], capture_output=True, text=True, check=True
+    )
+    assert words.stdout == f"eca-search|resume|{tmp_path / name}|"
