@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from search.errors import JournalError
 from search.journal import Record
 from search.trial import Attempt, Replicate, Trial
 
@@ -49,7 +50,7 @@ class History:
             self.apply(record)
 
     def apply(self, record: Record) -> None:
-        """Fold one record in."""
+        """Fold one record in; raises JournalError for one of a kind that is not known."""
         self.carried += "carried" in record
         self.updated = record["time"]
         changed = record.get("trial", record.get("of"))
@@ -100,6 +101,13 @@ class History:
                 self.ended = record["reason"]
             case "halt":
                 self.halted = record["reason"]
+            case "edit" | "carried":
+                pass
+            case unknown:
+                raise JournalError(
+                    f"record {record['seq']} of the journal is {unknown!r}, which this release of "
+                    "eca-search does not know: use the one that wrote it"
+                )
 
     def _ask(self, record: Record) -> None:
         facts = ("values", "config", "label", "identity", "key", "costs", "kernels", "placement")

@@ -27,6 +27,8 @@ from spaces import durable
 Record = dict[str, Any]
 
 FILE = "journal.jsonl"
+FORMAT = 1
+"""Of the records, in the first one's `version`; a later release's is refused, never half read."""
 LATER = ("space.yaml", "checkpoints")
 """What a study's folder holds only once its first record is on the disk."""
 GROUP = 0.25
@@ -289,6 +291,12 @@ def _load(path: Path, *, quiet: bool = False) -> tuple[list[Record], int]:
             break
         records.append(record)
         whole += len(line) + 1
+    if records and records[0].get("version", FORMAT) > FORMAT:
+        raise JournalError(
+            f"{path}: a later release of eca-search began this study\n"
+            f"  (journal of version {records[0]['version']}; allowed: up to {FORMAT}); "
+            "nothing was changed: use that release"
+        )
     return records, whole
 
 

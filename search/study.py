@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from search import pareto, verdict
 from search.errors import JournalError
 from search.history import History, is_open, planned, replicate_of
-from search.journal import Journal, Record, read
+from search.journal import FORMAT, Journal, Record, read
 from search.redaction import redacted
 from search.trial import COSTS, Assignment, Ending, Trial, digest_int
 from spaces import Space
@@ -96,7 +96,7 @@ class Study:
             raise JournalError(f"{folder}: a study was already started here")
         record = journal.append(
             "study",
-            version=1,
+            version=FORMAT,
             uuid=uuid.uuid4().hex,
             name=space.name,
             space=space.to_yaml(),

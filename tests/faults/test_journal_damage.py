@@ -313,3 +313,30 @@ def test_what_is_no_plain_file_is_no_journal(
     assert everything(study) == before
     with pytest.raises(JournalError, match="no plain file"):
         Journal(study)
+
+
+def a_later_format(folder: Path) -> None:
+    first, *others = lines(folder)
+    put(folder, journal.encode({**journal.decode(first.strip()), "version": 2}), *others)
+
+
+def an_unknown_kind(folder: Path) -> None:
+    whole = lines(folder)
+    last = journal.decode(whole[-1].strip())
+    later = {"seq": last["seq"] + 1, "time": last["time"], "fence": last["fence"], "kind": "moved"}
+    put(folder, *whole, journal.encode(later))
+
+
+@pytest.mark.parametrize("make", [a_later_format, an_unknown_kind])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_later_release_s_journal_is_refused(
+    make: Callable[[Path], None], command: str, study: Path, eca: Eca
+) -> None:
+    """What is not understood is never read over: nothing is shown, driven or written."""
+    make(study)
+    before = everything(study)
+    said = eca(command, study)
+    assert (said.code, said.out) == (2, "")
+    assert "release" in said.err
+    assert len(said.err.splitlines()) <= 6
+    assert everything(study) == before
