@@ -124,6 +124,7 @@ def acquire(
     Waits for the lease of a driver on another machine to run out, and says so; `force` takes over
     at once. Raises JournalError, naming the driver, where one is alive.
     """
+    _refuse_foreign(folder)
     lock = _locked(folder)
     locked = lock is not None
     try:
@@ -144,6 +145,7 @@ def acquire(
 
 def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> None:
     """Raise JournalError, or wait, as `acquire` would; nothing is taken and nothing left behind."""
+    _refuse_foreign(folder)
     locked = True
     if (folder / LOCK).exists():
         lock = _locked(folder)
@@ -174,6 +176,15 @@ def apart(folder: Path) -> Iterator[Holder | None]:
     finally:
         if held is not None:
             held.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise JournalError for a link of somebody else's: it may lead to any folder of ours."""
+    if folder.is_symlink() and (owner := folder.lstat().st_uid) not in {0, os.getuid()}:
+        raise JournalError(
+            f"{folder}: another user (uid {owner}) made this link\n"
+            f"  if that is the folder you mean, name it: {folder.resolve()}"
+        )
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock | None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -541,3 +542,18 @@ def test_drivers_are_held_off(tmp_path: Path, elsewhere: Callable[..., Path]) ->
         assert somebody.fence == held.fence
     held.check()
     held.release()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a link to another user")
+def test_a_link_that_another_user_made_is_not_followed(tmp_path: Path) -> None:
+    """It may lead to any folder of ours; one's own link is as good as the folder."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    acquire(link).release()
+    before = sorted((tmp_path / "real").iterdir())
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    for take in (acquire, partial(refuse_driven, force=False, say=pytest.fail)):
+        with pytest.raises(JournalError, match="another user"):
+            take(link)
+    assert sorted((tmp_path / "real").iterdir()) == before
