@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import spaces
 from search import pareto, text, verdict
 from search.trial import COSTS, Trial, digest_int
-from spaces import Space, SpaceError, arms, writer
+from spaces import Config, Space, SpaceError, arms, writer
 from spaces.errors import Problem
 from spaces.overrides import applied
 from spaces.reader import Place, located
@@ -188,7 +188,8 @@ def _arm(trial: Trial) -> str:
 
 def _config(trial: Trial, overrides: Sequence[str]) -> dict[str, Any]:
     """The trial's config with the overrides in it, as plain values."""
-    tree = applied(located(trial.config, Place(f"#{trial.number:03d}")), overrides)
+    written = Config.model_validate(trial.config).plain()
+    tree = applied(located(written, Place(f"#{trial.number:03d}")), overrides)
     plain: dict[str, Any] = tree.plain()
     return plain
 

@@ -268,6 +268,14 @@ class Config(Strict):
             raise VariantError(*found)
         return self
 
+    def plain(self) -> dict[str, Any]:
+        """The config as a space file writes it: attention that stands nowhere is none."""
+        written: dict[str, Any] = self.model_dump(mode="json")
+        placement = written["attention"].get("placement") or {}
+        if [] in (placement.get("stages"), placement.get("blocks")):
+            written["attention"] = {"name": "none"}
+        return written
+
     def to_yaml(self) -> str:
         """A space file without holes: this one network."""
-        return writer.dump(self.model_dump(mode="json"))
+        return writer.dump(self.plain())

@@ -16,6 +16,7 @@ from spaces.arms import Arms
 from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, listed, nearest
 from spaces.find import find
+from spaces.holes import dotted
 from spaces.overrides import applied
 from spaces.parameters import Parameter, every
 from spaces.paths import READY, absolute, locate
@@ -24,6 +25,7 @@ from spaces.reader import Node, located, read, whole
 from spaces.settings import Search
 
 SECTIONS = (*Config.model_fields, *arms.KEYS, "search")
+EMPTY = ("stages", "blocks")
 INSIDE: dict[str, type[BaseModel]] = {
     "training": Training,
     "search": Search,
@@ -169,6 +171,7 @@ def load(
     document = absolute(document, path.parent)
     problems = _unknown(document)
     tree = _open(document, problems)
+    problems += _nowhere(tree)
     called = tree.value["name"].value if "name" in tree.value else ""
     comparison: Arms | None = None
     if "arms" in document.value and not problems:
@@ -231,6 +234,24 @@ def _open(document: Node, problems: list[Problem]) -> Node:
     """All of the document but the search, with its holes."""
     part = {key: node for key, node in document.value.items() if key in Config.model_fields}
     return find(Node(part, document.place), problems)
+
+
+def _nowhere(node: Node, key: str = "") -> Iterator[Problem]:
+    """Placements that are written as a list of nothing: a slip, as no attention has a name.
+
+    A subset of which nothing is chosen is none: there it is one of the points.
+    """
+    inside = node.value
+    if isinstance(inside, holes.Choice):
+        for option in inside.options:
+            yield from _nowhere(option.node, dotted(key, str(option.label)))
+    elif isinstance(inside, dict):
+        for name, below in inside.items():
+            here = dotted(key, name)
+            if name in EMPTY and below.value == [] and key.endswith("placement"):
+                said = f"attention nowhere (got []; allowed: one or more {name}, or {{name: none}})"
+                yield Problem(below.place, here, said)
+            yield from _nowhere(below, here)
 
 
 def _unknown(document: Node) -> list[Problem]:

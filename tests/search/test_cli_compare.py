@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from search import cli, journal
+from spaces import Config
 
 SPACE = """\
 name: rules
@@ -172,6 +173,24 @@ def test_a_study_is_confirmed_by_the_test_images(run: Run, folder: Path) -> None
     code, out, _ = run("resume", "runs/plain-confirm")
     assert code == 0
     assert "shrinkage" in out
+
+
+def test_a_winner_without_a_site_can_be_confirmed_and_written(run: Run, folder: Path) -> None:
+    """A subset of which nothing was chosen is the plain network, also as a file of its own."""
+    text = SPACE.replace("mapping:", "placement: {name: stages, stages: {subset: [1]}}, mapping:")
+    (folder / "bare.yaml").write_text(text.replace("name: rules", "name: bare"))
+    nothing = "attention.eca.placement.stages={subset: [1], default: []}"
+    first = "search.baselines=[{attention: {name: eca}}]"
+    code, _, err = run("run", "bare.yaml", nothing, first, "search.trials=1")
+    assert code == 0, err
+    code, out, _ = run("show", "runs/bare", "0", "--json")
+    config = Config.model_validate(json.loads(out)["config"])
+    assert config.attention.name == "eca"
+    (folder / "winner.yaml").write_text(config.to_yaml())
+    code, _, err = run("validate", "winner.yaml")
+    assert code == 0, err
+    code, _, err = run("confirm", "runs/bare", "--replicates", "1")
+    assert code == 0, err
 
 
 def test_what_cannot_be_confirmed_is_refused(run: Run) -> None:

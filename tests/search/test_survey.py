@@ -228,10 +228,6 @@ def test_a_training_hole_is_in_the_name(make: Any) -> None:
             r"a kernel of 51 at stage1\.block1 is wider than its 4 channels",
         ),
         (
-            "{name: eca, placement: {name: stages, stages: []}}",
-            "eca at position final stands nowhere",
-        ),
-        (
             "{choice: [{name: none}, {name: eca, mapping: {name: constant, kernel_size: 1}}]}",
             "every kernel of eca is 1 at some settings",
         ),
@@ -251,6 +247,17 @@ def test_what_is_legal_but_seldom_meant_is_remarked(
     found = remarks(make(text=f"{head}attention: {attention}\n{rest}"))
 
     assert [bool(re.search(said, note)) for note in found[:1]] == [True] if said else found == []
+
+
+def test_attention_that_stands_nowhere_is_remarked(make: Any) -> None:
+    """MobileNetV2's first block has no shortcut for it to stand on."""
+    text = SPACE[: SPACE.index("backbone:")] + (
+        "backbone: {name: mobilenetv2, width: 0.25}\n"
+        "attention: {name: eca, position: shortcut, "
+        'placement: {name: blocks, blocks: ["stage1.block1"]}}\n'
+    )
+    found = remarks(make(text=text + SPACE[SPACE.index("training:") :]))
+    assert found[0].startswith("eca at position shortcut stands nowhere")
 
 
 DEAD = "{name: eca, mapping: {name: log2, gamma: 2, b: -8}}"

@@ -227,6 +227,7 @@ SEMANTICS = [
         "the always is no option (got 2; allowed: 1",
     ),
     (42, having(STAGES, "[2, 2]"), "named twice"),
+    (42, having(STAGES, "[]"), "attention nowhere (got []; allowed: one or more stages"),
     (
         42,
         having(f"{{name: stages, stages: {STAGES}}}", "{name: blocks, blocks: [stage1.block9]}"),
@@ -528,7 +529,6 @@ LEGAL = {
         f"{{name: resnet, depth: 20, width: {WIDTH}}}",
         "{<<: &b {name: resnet, depth: 8}, depth: 20}",
     ),
-    "42: no stage": having(STAGES, "[]"),
 }
 
 
