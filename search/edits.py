@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from search import verdict
 from search.trial import Trial
 from spaces import Space
 from spaces.errors import shown
+from spaces.latency import LATENCIES
 from spaces.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -61,12 +63,16 @@ def told(found: dict[str, tuple[Any, Any]], *, lines: int = 3) -> str:
 def carried(old: Study, space: Space, examine: Examine) -> Iterator[tuple[Trial, Values]]:
     """The finished trials of a study that are points of another space too, with their values there.
 
-    A result is the same where the run key is: network, data, recipe and seeds.
+    A result is the same where the run key is: network, data, recipe and seeds. Where latency is an
+    objective of the new space the trial must have it.
     """
+    timed = any(name in LATENCIES for name in space.search.objectives)
     if old.space.search.seed != space.search.seed:
         return  # other seeds: other first weights, other order
     for trial in old.trials:
         if trial.outcome != "finished" or trial.accumulate > 1:
+            continue
+        if timed and not verdict.timed(trial, space.search.timing):
             continue
         try:
             values = space.fill(_known(trial))

@@ -102,7 +102,7 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
 
 
 def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
-    kept = study.space.search.checkpoints
+    kept, timing = study.space.search.checkpoints, study.space.search.timing
     return Workplace(
         checkpoints=study.checkpoints,
         every=kept.every,
@@ -113,4 +113,5 @@ def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
         logs=str(study.folder / logs.FOLDER),
         alone=alone,
         judge=study.space.search.judge,
+        **({} if timing is None else timing.model_dump()),
     )

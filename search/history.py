@@ -9,6 +9,7 @@ from typing import Any
 from search.errors import JournalError
 from search.journal import Record
 from search.trial import Attempt, Replicate, Trial
+from spaces.latency import Latency
 
 
 class History:
@@ -21,7 +22,7 @@ class History:
     driver's.
     `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
-    driver began, in that order.
+    driver began, in that order. `latencies` are all that were measured of a network, by identity.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it.
     """
 
@@ -42,6 +43,7 @@ class History:
         self.halted: str | None = None
         self.stopping: dict[int, str] = {}
         self.lately: list[int] = []
+        self.latencies: dict[str, tuple[Latency, ...]] = {}
         self.notes: list[str] = []
         self.edits: list[dict[str, Any]] = []
         self.updated = 0.0
@@ -85,6 +87,8 @@ class History:
                 self._alias(record)
             case "start":
                 self._start(record)
+            case "latency":
+                self._latency(record)
             case "epoch":
                 self._epoch(record)
             case "end":
@@ -128,6 +132,13 @@ class History:
         self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
         if trial.started is None:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
+
+    def _latency(self, record: Record) -> None:
+        trial = self.trials[record["trial"]]
+        found = tuple(Latency(**latency) for latency in record["latencies"])
+        self.trials[trial.number] = replace(trial, latencies=found)
+        known = self.latencies.get(trial.identity, ())
+        self.latencies[trial.identity] = tuple(dict.fromkeys((*known, *found)))
 
     def _epoch(self, record: Record) -> None:
         trial = self.trials[record["trial"]]

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 from search import worker
 from search.study import Study
@@ -24,7 +25,7 @@ AGAIN = 1.0
 """Seconds after which the alarm rings again in a trial that has swallowed it."""
 
 Watch = Callable[[Study], None]
-Attempt = Callable[[Assignment, Workplace], Iterator[dict[str, float] | Ending]]
+Attempt = Callable[[Assignment, Workplace], Iterator[dict[str, Any] | Ending]]
 
 
 def drive(
@@ -48,7 +49,7 @@ def drive(
 def _carry(
     study: Study,
     assignment: Assignment,
-    messages: Iterator[dict[str, float] | Ending],
+    messages: Iterator[dict[str, Any] | Ending],
     watch: Watch,
 ) -> Ending:
     """Report every message of an attempt, until its ending or ours."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from search.trial import COSTS
+from spaces.latency import LATENCIES
 
 if TYPE_CHECKING:
     from search.trial import Trial
@@ -26,8 +27,8 @@ FINEST = 1e-12
 
 
 def judged(objectives: Iterable[str]) -> str | None:
-    """The first objective that is trained for: the accuracy, say. None where all are costs."""
-    return next((name for name in objectives if name not in COSTS), None)
+    """The first objective that is trained for: the accuracy, say. None where there is none."""
+    return next((name for name in objectives if name not in (*COSTS, *LATENCIES)), None)
 
 
 def band(cost: float, tolerance: float) -> float:
@@ -133,10 +134,10 @@ def study_hypervolume(
     """Volume under the front of the finished trials; unnormalised, natural logarithms.
 
     Each objective is an axis that starts at an origin and grows towards what is better:
-    an accuracy over `accuracy - chance`; a cost over `ln(reference / cost)`, both in bands; a loss
-    over `-ln(chance) - loss`, the nats below guessing; any other metric that goes up over its
-    value. A name in `reference` sets that objective's origin, and a cost must have one (else
-    ValueError). Values at or beyond their origin add nothing.
+    an accuracy over `accuracy - chance`; a cost or a latency over `ln(reference / cost)`, both in
+    bands; a loss over `-ln(chance) - loss`, the nats below guessing; any other metric that goes up
+    over its value. A name in `reference` sets that objective's origin, and a cost or a latency must
+    have one (else ValueError). Values at or beyond their origin add nothing.
     """
     gains = [
         [_gain(name, goal, value[name], chance, reference) for name, goal in objectives.items()]
@@ -170,8 +171,8 @@ def history(
 
 
 def measured(trial: Trial) -> dict[str, float]:
-    """All that is known of a trial under the names of objectives: its costs and its results."""
-    return {**trial.costs, **(trial.objectives or {})}
+    """All that is known of a trial under the names of objectives: costs, latencies, results."""
+    return {**trial.untrained, **(trial.objectives or {})}
 
 
 def _finished(trials: Iterable[Trial]) -> list[Trial]:

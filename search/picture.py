@@ -173,7 +173,12 @@ def kernels_short(trial: Trial) -> str:
 
 def axis_name(name: str) -> str:
     """What an axis says: `val_accuracy` becomes `validation accuracy`."""
-    known = {"macs": "MACs (1 MAC = 2 FLOPs)", "params": "parameters", "latency_ms": "latency, ms"}
+    known = {
+        "macs": "MACs (1 MAC = 2 FLOPs)",
+        "params": "parameters",
+        "latency_ms": "latency of one image, ms",
+        "latency_batch_ms": "latency of a batch, ms",
+    }
     return known.get(name, name.replace("val_", "validation ").replace("_", " "))
 
 

@@ -333,6 +333,8 @@ def _costs(trial: Trial, started: float) -> Iterator[Point]:
             yield Point("n_params" if name == "params" else key(name), float(cost), time, 0)
         if name == "macs":
             yield Point("flops", 2.0 * cost, time, 0)
+    for name, latency in trial.latency.items():
+        yield Point(name, latency.median, time, 0)
 
 
 def _curves(trial: Trial, judged: str | None) -> list[Point]:

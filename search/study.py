@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from search.journal import FORMAT, Journal, Record, read
 from search.redaction import redacted
 from search.trial import COSTS, Assignment, Ending, Trial, digest_int
 from spaces import Space
+from spaces.latency import Latency
 
 if TYPE_CHECKING:
     import optuna
@@ -197,6 +199,8 @@ class Study:
             if replicate.outcome == "finished" and waiting in self._queue:
                 self._queue.remove(waiting)
                 self.start(self._assignment(*waiting), replicate.attempts[-1].worker)
+                if replicate.number == 0 and verdict.timed(known, self.space.search.timing):
+                    self._time(self.history.trials[number], known.latencies)
                 for metrics in replicate.curve:
                     self._record("epoch", trial=number, replicate=replicate.number, metrics=metrics)
                 self.end(*waiting, Ending("finished", "carried over"))
@@ -229,6 +233,8 @@ class Study:
     def _assignment(self, number: int, index: int) -> Assignment:
         trial = self.history.trials[number]
         known = replicate_of(trial, index)
+        asked = self.space.search.timing is not None and index == 0 and not trial.latencies
+        measured = self.history.latencies.get(trial.identity, ())
         return Assignment(
             trial=number,
             replicate=index,
@@ -237,6 +243,7 @@ class Study:
             key=trial.key_of(index),
             config=trial.config,
             known=len(known.curve) if known else 0,
+            latencies=[asdict(latency) for latency in measured] if asked else None,
         )
 
     def start(self, assignment: Assignment, worker: str) -> None:
@@ -253,9 +260,10 @@ class Study:
     def report(self, number: int, index: int, metrics: Mapping[str, Any]) -> Ending | None:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
 
-        Epochs already known are ignored (a resumed attempt may repeat one). An objective's metric
-        that is missing or no number ends the attempt as `bad_report`, one that is not finite as
-        `diverged`; the pruner judges the first replicate, never at its last epoch.
+        A list under `latency` is the network's, and is kept first. Epochs already known are ignored
+        (a resumed attempt may repeat one). An objective's metric that is missing or no number ends
+        the attempt as `bad_report`, one that is not finite as `diverged`; the pruner judges the
+        first replicate, never at its last epoch.
         """
         trial = self.history.trials[number]
         replicate = replicate_of(trial, index)
@@ -264,8 +272,11 @@ class Study:
         epoch = metrics.get("epoch")
         if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):
             return None
+        if metrics.get("latency") and not trial.latencies:
+            self._time(trial, [Latency(**latency) for latency in metrics["latency"]])
         expected = len(replicate.curve) + 1
-        ending = verdict.complaint(metrics, objectives=self.objectives, expected=expected)
+        known = {**metrics, **self.history.trials[number].untrained}
+        ending = verdict.complaint(known, objectives=self.objectives, expected=expected)
         if ending is None:
             numbers = verdict.finite(metrics)
             self._record("epoch", trial=number, replicate=index, metrics=numbers)
@@ -276,6 +287,11 @@ class Study:
         if ending is not None:
             self.end(number, index, ending)
         return ending
+
+    def _time(self, trial: Trial, found: Iterable[Latency]) -> None:
+        """Keep what was measured of a trial's network."""
+        kept = verdict.first(found, self.history.latencies.get(trial.identity, ()))
+        self._record("latency", trial=trial.number, latencies=[asdict(latency) for latency in kept])
 
     def end(self, number: int, index: int, ending: Ending) -> None:
         """A running attempt is over; a second ending of the same attempt is ignored."""

@@ -13,6 +13,7 @@ from search.options import Unbuilt, drawn, located, refuse_dead
 from search.trial import COSTS
 from spaces import Config, Space, SpaceError
 from spaces.errors import Problem
+from spaces.latency import LATENCIES
 from spaces.parameters import Parameter
 from spaces.site import Site
 from trainers.datasets import DatasetError
@@ -175,9 +176,9 @@ def reference(space: Space) -> dict[str, float]:
             largest = {name: max(network.costs[name] for network in inside) for name in COSTS}
         else:
             largest = {name: _most_within(space, name, most) for name, most in largest.items()}
-    given = space.search.reference or {}
-    wanted = [name for name in COSTS if name in space.search.objectives]
-    return {name: float(given.get(name, largest[name])) for name in wanted}
+    known = {**largest, **(space.search.reference or {})}
+    wanted = [name for name in (*COSTS, *LATENCIES) if name in space.search.objectives]
+    return {name: float(known[name]) for name in wanted}
 
 
 def _most_within(space: Space, name: str, most: float) -> float:

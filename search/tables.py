@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import pareto
 from search.trial import Trial
+from spaces.latency import LATENCIES, Latency
 
 if TYPE_CHECKING:
     from spaces.settings import Objective
@@ -19,19 +20,33 @@ def front_rows(
     trials: Iterable[Trial], objectives: Mapping[str, Objective]
 ) -> list[dict[str, Any]]:
     """One row a network of the front, cheapest first; numbers as they are, None where unknown."""
+    front = pareto.front(trials, objectives)
+    names = shown(front, objectives)
     return [
         {
             "trial": trial.number,
             "label": trial.label,
-            **{name: pareto.measured(trial)[name] for name in objectives},
+            **{name: pareto.measured(trial).get(name) for name in names},
+            **{
+                f"{name}_{end}": getattr(trial.latency.get(name), end, None)
+                for name in names
+                if name in LATENCIES
+                for end in ("low", "high")
+            },
             **{f"{name}_sd": trial.spread.get(name) for name in objectives if trained(name, trial)},
             "n": trial.n,
             "kernels": kernels(trial.kernels),
             "placement": trial.placement,
             "identity": trial.identity,
         }
-        for trial in pareto.front(trials, objectives)
+        for trial in front
     ]
+
+
+def shown(trials: Iterable[Trial], objectives: Iterable[str]) -> list[str]:
+    """The objectives, and latencies that were measured besides."""
+    measured = {name for trial in trials for name in trial.latency}
+    return list(dict.fromkeys([*objectives, *(name for name in LATENCIES if name in measured)]))
 
 
 def front_csv(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> str:
@@ -56,15 +71,16 @@ def front_markdown(
     front = pareto.front(trials, objectives)
     if not front:
         return "No trial has finished yet."
+    names = shown(front, objectives)
     lines = [
-        f"| trial | network | {' | '.join(objectives)} | n | kernels |",
-        "|---|---|" + "---:|" * len(objectives) + "---:|---|",
+        f"| trial | network | {' | '.join(names)} | n | kernels |",
+        "|---|---|" + "---:|" * len(names) + "---:|---|",
     ]
     for trial in front[:most]:
         number = f"#{trial.number:03d}"
         if links and trial.number in links:
             number = f"[{number}]({links[trial.number]})"
-        values = [cell(name, trial) for name in objectives]
+        values = [cell(name, trial) for name in names]
         cells = [number, escape(trial.label), *values, str(trial.n), kernels(trial.kernels)]
         lines.append(f"| {' | '.join(cells)} |")
     if most is not None and len(front) > most:
@@ -73,10 +89,24 @@ def front_markdown(
 
 
 def cell(name: str, trial: Trial) -> str:
-    """One value of a trial for a person: `0.9312 ± 0.0016`, `40,813,184`."""
-    value = pareto.measured(trial)[name]
+    """One value of a trial for a person: `0.9312 ± 0.0016`, `40,813,184`, `1.31 (1.29-1.34)`."""
+    value = pareto.measured(trial).get(name)
+    if value is None:
+        return "-"
+    if name in trial.latency:
+        return milliseconds(trial.latency[name])
     if trained(name, trial):
         return f"{value:.4f}" + (f" ± {trial.spread[name]:.4f}" if name in trial.spread else "")
+    return number(value)
+
+
+def milliseconds(found: Latency) -> str:
+    """A latency with its interval: `1.31 (1.29-1.34)`."""
+    return f"{number(found.median)} ({number(found.low)}-{number(found.high)})"
+
+
+def number(value: float) -> str:
+    """A cost for a person: `40,813,184`, `0.75`."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
 
 
@@ -106,8 +136,8 @@ def outcomes(trials: Iterable[Trial]) -> dict[str, int]:
 
 
 def trained(name: str, trial: Trial) -> bool:
-    """Whether an objective is measured by training, and not a cost known before."""
-    return name not in trial.costs
+    """Whether an objective is measured by training, and no cost or latency of the network."""
+    return name not in trial.untrained
 
 
 def escape(text: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FREE = ("duplicate", "infeasible", "invalid", "preempted")
 """Proposals that train nothing, and trials lost with their nodes: no result and no failure."""
 MACS = "MACs: multiply-adds of one image in inference; 1 MAC = 2 FLOPs"
+LATENCY = "latency: ms of a forward pass in inference, median (its 95 % interval)"
 
 
 def columns(
@@ -134,19 +135,20 @@ def front(study: Study) -> str:
 
     Where the noise of a training is known, with the probability that each belongs there.
     """
-    sure = study.membership()
-    heading = ["trial", *study.objectives, "n", *([] if sure is None else ["on front"])]
+    front, sure = study.pareto(), study.membership()
+    names = tables.shown(front, study.objectives)
+    heading = ["trial", *names, "n", *([] if sure is None else ["on front"])]
     heading += ["kernels", "network"]
     rows = [
         [
             f"#{trial.number:03d}",
-            *(tables.cell(name, trial) for name in study.objectives),
+            *(tables.cell(name, trial) for name in names),
             str(trial.n),
             *([] if sure is None else [f"{sure[trial.number]:.0%}"]),
             tables.kernels(trial.kernels),
             clean(trial.label),
         ]
-        for trial in study.pareto()
+        for trial in front
     ]
     if not rows:
         return "No trial has finished, so there is no front."
@@ -156,11 +158,27 @@ def front(study: Study) -> str:
 def worth(study: Study) -> str:
     """The front's size and hypervolume, with what it is measured from."""
     front = study.pareto()
-    start = [f"{name} {value:,.0f}" for name, value in study.reference.items()]
+    start = [f"{name} {tables.number(value)}" for name, value in study.reference.items()]
     if study.judged is not None and study.judged.endswith("accuracy"):
         start = [f"accuracy {study.chance:.4g}", *start]
     networks = f"{len(front)} network{'s'[: len(front) != 1]}"
     return f"{networks}, hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
+
+
+def devices(study: Study) -> list[str]:
+    """The devices that latency was measured on, by name."""
+    return sorted({found.device for trial in study.trials for found in trial.latencies})
+
+
+def footnotes(study: Study) -> Iterator[str]:
+    """What a reader of the front's numbers should know of them."""
+    yield MACS
+    where = devices(study)
+    if where:
+        yield f"{LATENCY}, on {clean(where[0])}"
+    if len(where) > 1:
+        others = "; ".join(map(clean, where[1:]))
+        yield f"note: and on {others}: latencies of different devices are not comparable"
 
 
 def summary(study: Study) -> str:
@@ -169,7 +187,7 @@ def summary(study: Study) -> str:
     lines = [f"{study.name}: {tally(study)}", *(f"  {line}" for line in losses(study))]
     lines += [*(f"  over: {line}" for line in over(study)), ""]
     if study.pareto():
-        lines += [f"Pareto front: {worth(study)}", front(study), MACS, ""]
+        lines += [f"Pareto front: {worth(study)}", front(study), *footnotes(study), ""]
     lines += [f"study    {folder}", f"look     {typed('ui', study.folder, study.tracking_uri)}"]
     return "\n".join(lines)
 

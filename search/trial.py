@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spaces.latency import Latency, named
+
 Outcome = Literal[
     "finished",  # trained to the last epoch
     "pruned",  # stopped by the pruner; its curve is kept
@@ -24,7 +26,7 @@ Outcome = Literal[
 ]
 
 COSTS = ("params", "macs")
-"""What is known exactly before training; every other objective is a metric."""
+"""What is known exactly before training; every other objective is a metric, or a latency."""
 
 FAILED: frozenset[str] = frozenset(
     {"diverged", "oom", "host_oom", "crashed", "timeout", "invalid", "bad_report"}
@@ -57,6 +59,8 @@ class Assignment:
     """One attempt for a worker: train `config` with `seed`, from the newest checkpoint under `key`.
 
     `known` is the last epoch the journal already holds; earlier ones need not be reported again.
+    `latencies` are those known of its network, which need not be measured again; None: none is to
+    be told.
     """
 
     trial: int
@@ -66,6 +70,7 @@ class Assignment:
     key: str
     config: dict[str, Any]
     known: int
+    latencies: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class Trial:
     `objectives` is the mean over finished replicates, `spread` their sample standard deviation
     (empty where n < 2); both only when the trial is finished. `accumulate` is the number of parts a
     batch was cut into because the device had no room for it: another recipe than the one proposed.
+    `latencies` are its network's on the device that its first epoch was trained on.
     """
 
     number: int
@@ -133,11 +139,22 @@ class Trial:
     ended: float | None = None
     aliases: tuple[dict[str, Any], ...] = ()
     accumulate: int = 1
+    latencies: tuple[Latency, ...] = ()
 
     def key_of(self, replicate: int) -> str:
         """The run key of one of its replicates, under which its checkpoints are kept."""
         parts = f"-x{self.accumulate}" if self.accumulate > 1 else ""
         return f"{self.key}{parts}-r{replicate}"
+
+    @property
+    def latency(self) -> dict[str, Latency]:
+        """Its latencies by name: `latency_ms`, `latency_batch_ms`."""
+        return named(self.latencies)
+
+    @property
+    def untrained(self) -> dict[str, float]:
+        """What is known of its network whatever it has learnt: costs, and latencies in ms."""
+        return {**self.costs, **{name: found.median for name, found in self.latency.items()}}
 
     @property
     def n(self) -> int:

@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from search.trial import COSTS, RETRIED, Attempt, Ending, Trial
-from spaces.settings import Failures
+from search.trial import RETRIED, Attempt, Ending, Trial
+from spaces.latency import Latency
+from spaces.settings import Failures, Timing
 
 ABOUT_THE_CONFIG = frozenset({"diverged", "oom", "timeout"})
 """Failures that one config may well have and the next not."""
@@ -18,7 +19,7 @@ ABOUT_THE_CONFIG = frozenset({"diverged", "oom", "timeout"})
 def complaint(
     metrics: Mapping[str, Any], *, objectives: Iterable[str], expected: int
 ) -> Ending | None:
-    """What is wrong with an epoch's report, if anything is.
+    """What is wrong with an epoch's report, if anything is; `metrics` has costs and latencies too.
 
     `bad_report` for an epoch out of turn and for an objective's metric that is missing or no
     number, `diverged` for one that is not finite.
@@ -26,8 +27,6 @@ def complaint(
     if metrics.get("epoch") != expected:
         return Ending("bad_report", f"expected epoch {expected}, got {metrics.get('epoch')!r}")
     for name in objectives:
-        if name in COSTS:
-            continue
         value = metrics.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return Ending("bad_report", f"epoch {expected} reports {name} as {value!r}")
@@ -43,6 +42,21 @@ def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
         for name, value in metrics.items()
         if isinstance(value, (int, float)) and math.isfinite(value)
     }
+
+
+def timed(trial: Trial, timing: Timing | None) -> bool:
+    """Whether a trial has the latencies that are asked for, no more and no fewer."""
+    sizes = {latency.batch_size for latency in trial.latencies}
+    return timing is not None and sizes == set(timing.batch_sizes)
+
+
+def first(found: Iterable[Latency], known: Iterable[Latency]) -> list[Latency]:
+    """Latencies as they are kept: of one network at one place the first measurement counts.
+
+    Two trials of a network may measure it at the same time, and it has but one cost.
+    """
+    places = {latency.place: latency for latency in known}
+    return [places.get(latency.place, latency) for latency in found]
 
 
 def retried(attempts: Sequence[Attempt], ending: Ending, failures: Failures) -> bool:
@@ -100,20 +114,21 @@ def worth(
     """Mean and sample standard deviation of each objective over the finished replicates.
 
     The last epoch counts, never the best. No mean unless the first replicate finished; no
-    deviation below two, nor of a cost, which is exact.
+    deviation below two, nor of a cost or a latency, which all replicates share.
     """
     finished = [r.curve[-1] for r in trial.replicates if r.outcome == "finished"]
     if not finished or trial.replicates[0].outcome != "finished":
         return None, {}
     columns = {
-        name: [trial.costs[name] if name in COSTS else last[name] for last in finished]
-        for name in objectives
+        name: [{**last, **trial.untrained}[name] for last in finished] for name in objectives
     }
     means = {name: statistics.fmean(column) for name, column in columns.items()}
     if len(finished) < 2:
         return means, {}
     return means, {
-        name: statistics.stdev(column) for name, column in columns.items() if name not in COSTS
+        name: statistics.stdev(column)
+        for name, column in columns.items()
+        if name not in trial.untrained
     }
 
 

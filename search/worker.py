@@ -9,14 +9,16 @@ import os
 import socket
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from search.output import Output, opened
 from search.redaction import redacted
 from search.trial import Assignment, Ending
 
 if TYPE_CHECKING:
+    from spaces import Config
     from trainers.data import Judge
 
 DETAIL = 8_000
@@ -32,6 +34,7 @@ class Workplace:
     `checkpoints` is a folder or an fsspec URI; `logs` a folder (empty: none are kept); `threads` is
     None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
     that its log may take what C code prints too. `judge` says which images trials are judged by.
+    `batch_sizes` are those whose latency is measured, by at most `repeats` passes.
     """
 
     checkpoints: str
@@ -43,6 +46,13 @@ class Workplace:
     logs: str = ""
     alone: bool = False
     judge: Judge = "val"
+    batch_sizes: tuple[int, ...] = ()
+    repeats: int = 50
+
+    @property
+    def device(self) -> str:
+        """What PyTorch calls the device that is trained on."""
+        return "cuda" if self.gpu else "cpu"
 
 
 def here() -> str:
@@ -50,8 +60,11 @@ def here() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, float] | Ending]:
+def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, Any] | Ending]:
     """Train an assignment: one dict of metrics an epoch, then exactly one `Ending`.
+
+    The first dict has the network's `latency` too, where the assignment asks for it: a list of the
+    fields of a `Latency` each.
 
     Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
     what the executor throws in pass through. What is printed meanwhile goes to the attempt's log.
@@ -74,7 +87,7 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
 
 def _trained(
     assignment: Assignment, workplace: Workplace, log: Output
-) -> Generator[dict[str, float] | Ending]:
+) -> Generator[dict[str, Any] | Ending]:
     import torch
 
     import trainers
@@ -91,19 +104,22 @@ def _trained(
         config = Config.model_validate(assignment.config)
         judge = workplace.judge
         stored = trainers.history(place, config, seed=assignment.seed, judge=judge)
-        yield from stored[assignment.known :]  # trained before the last driver could record them
-        for metrics in trainers.train(
+        latency = _latency(config, assignment.latencies, workplace)
+        epochs = trainers.train(
             config,
             seed=assignment.seed,
-            device="cuda" if workplace.gpu else "cpu",
+            device=workplace.device,
             checkpoint=place,
             resume=bool(stored),  # nothing, or another run's: the trial starts over
             every=workplace.every,
             keep=workplace.keep,
             judge=judge,
-        ):
+        )
+        late = stored[assignment.known :]  # trained before the last driver could record them
+        for metrics in chain(late, epochs):
             begun = True
-            yield metrics
+            yield {**metrics, **latency}
+            latency = {}
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
     except torch.OutOfMemoryError as error:
@@ -116,6 +132,31 @@ def _trained(
         yield Ending(_word(error, begun), _sentence(error), _detail(log))
     else:
         yield Ending("finished", "")
+
+
+def _latency(
+    config: Config, known: list[dict[str, Any]] | None, workplace: Workplace
+) -> dict[str, Any]:
+    """`latency` for the first report: what is known of this device, and the rest measured now."""
+    if known is None or not workplace.batch_sizes:
+        return {}
+    import trainers
+    from trainers.latency import device_name
+
+    found = {
+        (latency["device"], latency["precision"], latency["batch_size"]): latency
+        for latency in known
+    }
+    device = trainers.check_device(config, workplace.device)
+    here = (device_name(device), config.training.precision)
+    places = [(*here, size) for size in workplace.batch_sizes]
+    missing = [place[-1] for place in places if place not in found]
+    if missing:
+        measured = trainers.latency(
+            config, device=device, batch_sizes=missing, repeats=workplace.repeats
+        )
+        found |= {latency.place: asdict(latency) for latency in measured}
+    return {"latency": [found[place] for place in places]}
 
 
 def _word(error: Exception, begun: bool) -> str:

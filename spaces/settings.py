@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from spaces.config import Component, Strict
 from spaces.errors import VariantError, listed, nearest, shown
+from spaces.latency import LATENCIES
 
 Goal = Literal["max", "min"]
 
@@ -21,9 +22,11 @@ METRICS: dict[str, Goal] = {
     "train_loss": "min",
     "params": "min",
     "macs": "min",
+    "latency_ms": "min",
+    "latency_batch_ms": "min",
 }
 COSTS = ("params", "macs")
-TOLERANCE = 0.01
+TOLERANCES = {"params": 0.01, "macs": 0.01, "latency_ms": 0.05, "latency_batch_ms": 0.05}
 SINGLE_OBJECTIVE = ("CmaEsSampler",)
 
 
@@ -38,7 +41,7 @@ class Objective(Strict):
 
 
 def _objectives(value: Any) -> Any:
-    """The short form ``params: min`` spelled out; a cost's tolerance is 0.01 unless given."""
+    """The short form ``params: min`` spelled out; tolerances are those of `TOLERANCES`."""
     if not isinstance(value, dict):
         return value
     if not value:
@@ -54,28 +57,40 @@ def _objectives(value: Any) -> Any:
                 said = f"unknown goal{nearest(objective, ['max', 'min'])}"
                 raise VariantError((metric, f"{said} (got {shown(objective)}; allowed: max, min)"))
             objective = {"goal": objective}
-        if isinstance(objective, dict) and metric in COSTS:
-            objective = {"tolerance": TOLERANCE, **objective}
+        if isinstance(objective, dict) and metric in TOLERANCES:
+            objective = {"tolerance": TOLERANCES[metric], **objective}
         spelled[metric] = objective
     return spelled
 
 
 def _default_objectives() -> dict[str, Objective]:
-    cost = Objective(goal="min", tolerance=TOLERANCE)
-    return {"val_accuracy": Objective(goal="max"), "params": cost, "macs": cost}
+    costs = {name: Objective(goal="min", tolerance=TOLERANCES[name]) for name in COSTS}
+    return {"val_accuracy": Objective(goal="max"), **costs}
 
 
-def _costs(value: Any) -> Any:
+def _limits(value: Any) -> Any:
+    for name in value if isinstance(value, dict) else ():
+        if name in LATENCIES:
+            said = "it is measured when a network trains, too late for a limit"
+            raise VariantError((name, f"{said} (allowed: {listed(COSTS)})"))
+    return _costs(value, COSTS)
+
+
+def _origins(value: Any) -> Any:
+    return _costs(value, (*COSTS, *LATENCIES))
+
+
+def _costs(value: Any, known: tuple[str, ...]) -> Any:
     for cost in value if isinstance(value, dict) else ():
-        if cost not in COSTS:
-            said = f"no cost named {cost!r}{nearest(cost, COSTS)}"
-            raise VariantError((str(cost), f"{said} (there are: {listed(COSTS)})"))
+        if cost not in known:
+            said = f"no cost named {cost!r}{nearest(cost, known)}"
+            raise VariantError((str(cost), f"{said} (there are: {listed(known)})"))
     return value
 
 
 Positive = Annotated[float, Field(gt=0)]
-Costs = Annotated[dict[str, Positive], BeforeValidator(_costs)]
-SomeCosts = Annotated[dict[str, Positive], Field(min_length=1), BeforeValidator(_costs)]
+Limits = Annotated[dict[str, Positive], BeforeValidator(_limits)]
+Origins = Annotated[dict[str, Positive], Field(min_length=1), BeforeValidator(_origins)]
 
 
 class Sampler(Component):
@@ -124,6 +139,28 @@ class Budget(Strict):
     epochs: int | None = Field(default=None, gt=0)
     gpu_hours: float | None = Field(default=None, gt=0)
     hours: float | None = Field(default=None, gt=0)
+
+
+class Timing(Strict):
+    """How latency is measured: in inference, once for each network and kind of device.
+
+    ``batch_sizes`` are the images of a pass: that of 1 is ``latency_ms``, the largest
+    ``latency_batch_ms``. At most ``repeats`` passes are timed, fewer of a slow network. The worker
+    that trains measures, before its first epoch: what else runs on its device makes noise, and for
+    the timeouts it is part of that epoch.
+    """
+
+    batch_sizes: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default=[1, 128], min_length=1, max_length=8
+    )
+    repeats: int = Field(default=50, ge=6, le=1000)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Timing:
+        if len(set(self.batch_sizes)) < len(self.batch_sizes):
+            got = f"got {shown(self.batch_sizes)}"
+            raise VariantError(("batch_sizes", f"one stands there twice ({got}; allowed: once)"))
+        return self
 
 
 class Failures(Strict):
@@ -200,7 +237,8 @@ class Search(Strict):
 
     ``replicates`` is how many seeds each network is trained with; ``duplicates`` whether a network
     proposed again is answered with the known outcome or trained with another seed; ``limits`` and
-    ``reference`` are costs by name; ``baselines`` are partial configs that are asked first. ``oom``
+    ``reference`` are costs by name; ``latency`` is measured where it is asked for, or an objective;
+    ``baselines`` are partial configs that are asked first. ``oom``
     says what follows when the device's memory is not enough: the trial fails, or it is trained anew
     with its batches cut in halves whose gradients add up (another recipe, and tagged so).
     ``compare`` says how the arms of a comparison are judged.
@@ -216,8 +254,9 @@ class Search(Strict):
     objectives: Annotated[dict[str, Objective], BeforeValidator(_objectives)] = Field(
         default_factory=_default_objectives, min_length=1
     )
-    limits: Costs = Field(default_factory=dict)
-    reference: SomeCosts | None = None
+    limits: Limits = Field(default_factory=dict)
+    reference: Origins | None = None
+    latency: Timing | None = None
     sampler: Sampler = Sampler()
     pruner: Pruner | None = None
     baselines: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
@@ -235,6 +274,7 @@ class Search(Strict):
     @model_validator(mode="after")
     def _built_and_sensible(self) -> Search:
         found = [*self._not_built(), *self._wrong_ways(), *self._sampling(), *self._unjudged()]
+        found += self._untimed()
         if found:
             raise VariantError(*found)
         return self
@@ -243,6 +283,29 @@ class Search(Strict):
     def judge(self) -> Literal["val", "test"]:
         """Which images trials are judged by."""
         return "val" if self.confirms is None else "test"
+
+    @property
+    def timing(self) -> Timing | None:
+        """How latency is measured, also where only an objective asks for it; None: it is not."""
+        wanted = any(name in LATENCIES for name in self.objectives)
+        return self.latency or (Timing() if wanted else None)
+
+    def _untimed(self) -> list[tuple[str, str]]:
+        """What a latency among the objectives lacks."""
+        found = []
+        sizes = [] if self.timing is None else self.timing.batch_sizes
+        wanted = [name for name in LATENCIES if name in self.objectives]
+        for name in wanted:
+            if name not in (self.reference or {}):
+                said = "missing: hypervolume is measured from it, and no latency is known before"
+                found.append((f"reference.{name}", f"{said} (allowed: a number of ms)"))
+        if LATENCIES[0] in wanted and 1 not in sizes:
+            said = f"no 1 for {LATENCIES[0]} (got {shown(sizes)}; allowed: with 1 among them)"
+            found.append(("latency.batch_sizes", said))
+        if LATENCIES[1] in wanted and max(sizes) == 1:
+            said = f"no batch for {LATENCIES[1]} (got {shown(sizes)}; allowed: one above 1)"
+            found.append(("latency.batch_sizes", said))
+        return found
 
     def _unjudged(self) -> list[tuple[str, str]]:
         other = "val_" if self.confirms else "test_"

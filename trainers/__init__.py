@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from trainers.build import active, build, kernels, sites
     from trainers.complexity import Complexity, identity, measure
     from trainers.keys import run_key
+    from trainers.latency import Latency, latency
     from trainers.train import Diverged, chance, check_device, history, train
 
 __all__ = [
     "Complexity",
     "Diverged",
+    "Latency",
     "active",
     "build",
     "chance",
@@ -29,6 +31,7 @@ __all__ = [
     "history",
     "identity",
     "kernels",
+    "latency",
     "measure",
     "run_key",
     "sites",
@@ -38,6 +41,7 @@ __all__ = [
 _HOMES = {
     "Complexity": "complexity",
     "Diverged": "train",
+    "Latency": "latency",
     "active": "build",
     "build": "build",
     "chance": "train",
@@ -47,6 +51,7 @@ _HOMES = {
     "history": "train",
     "identity": "complexity",
     "kernels": "build",
+    "latency": "latency",
     "measure": "complexity",
     "run_key": "keys",
     "sites": "build",

@@ -13,6 +13,7 @@ from spaces.config import Attention, Config
 from spaces.kernels import MAX_KERNEL_SIZE
 from spaces.site import Site
 from trainers import pretrained, variants
+from trainers.datasets import Description
 from trainers.network import assemble, describe, skeleton
 from trainers.weights import initialise, seeded
 
@@ -31,8 +32,8 @@ def build(config: Config, *, seed: int = 0) -> nn.Module:
     return net
 
 
-def drawn(config: Config, *, seed: int) -> nn.Module:
-    """`build` without the weights of any file."""
+def drawn(config: Config, *, seed: int, data: Description | None = None) -> nn.Module:
+    """`build` without the weights of any file; for other images and classes where `data` says."""
     make = variants.load("attention", config.attention.name)
     attention: list[nn.Module] = []
 
@@ -45,7 +46,7 @@ def drawn(config: Config, *, seed: int) -> nn.Module:
         return attention[-1]
 
     with seeded(seed, "network"):
-        net = assemble(config.backbone, describe(config), attend)
+        net = assemble(config.backbone, data or describe(config), attend)
     initialise(net, seed, keep=attention)
     return net
 

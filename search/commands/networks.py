@@ -12,16 +12,25 @@ from search.commands import as_json, command, emit, plugin
 
 if TYPE_CHECKING:
     from spaces import Config
+    from trainers.datasets import Description
 
 
 @command(
     example="eca-search complexity resnet50 mobilenetv2 --attention eca\n"
-    "eca-search complexity resnet20 --image-size 64 --json"
+    "eca-search complexity resnet20 --image-size 64 --json\n"
+    "eca-search complexity resnet50 --attention eca --latency --batch-size 8"
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--attention", metavar="NAME", help="In every block: none, eca, se, ...")
 @click.option(
     "--image-size", type=click.IntRange(4, 4096), metavar="PIXELS", help="Other than its own."
+)
+@click.option("--latency", "timed", is_flag=True, help="Measure a forward pass here, too.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 65536),
+    metavar="N",
+    help="Images of that pass; 1 unless given.",
 )
 @plugin
 @as_json
@@ -29,6 +38,8 @@ def complexity(
     names: tuple[str, ...],
     attention: str | None,
     image_size: int | None,
+    timed: bool,
+    batch_size: int | None,
     plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -36,48 +47,79 @@ def complexity(
 
     NAME is a backbone at its published size (resnet18 to resnet152 and mobilenetv2 at 224 pixels
     and 1000 classes, resnet8 to resnet110 at 32 and 10), or a space file, its holes at their
-    defaults, or at their first values where they have none.
+    defaults, or at their first values where they have none. The latency is that of this machine:
+    what else runs on it is in it.
     """
     from spaces import catalogue
 
+    if batch_size and not timed:
+        raise click.UsageError("--batch-size is of --latency (give both)")
+
     for file in plugins:
         catalogue.plug(file)
-    models = [_model(name, attention, image_size) for name in names]
+    batch = (batch_size or 1) if timed else None
+    models = [_model(name, attention, image_size, batch) for name in names]
     if as_json:
         emit(models=models)
         return
-    from search.text import MACS, columns
+    from search import tables
+    from search.text import LATENCY, MACS, columns
+    from spaces.latency import Latency
 
     heading = ["name", "attention", "image_size", "params", "macs"]
     rows = [
         [*(str(model[key]) for key in heading[:3]), *(f"{model[key]:,}" for key in heading[3:])]
         for model in models
     ]
+    found = [Latency(**model["latency"]) for model in models if "latency" in model]
+    if found:
+        heading.append("latency_ms")
+        rows = [[*row, tables.milliseconds(it)] for row, it in zip(rows, found, strict=True)]
     click.echo(columns(heading, rows, left=heading[:2]))
     click.echo(MACS)
+    if found:
+        images = f"{batch} image{'s'[: batch != 1]}"
+        click.echo(f"{LATENCY}, of {images} on {found[0].device}")
 
 
-def _model(name: str, attention: str | None, image_size: int | None) -> dict[str, Any]:
+def _model(
+    name: str, attention: str | None, image_size: int | None, batch_size: int | None
+) -> dict[str, Any]:
+    """What is told of a network; its latency only for a `batch_size`."""
     from spaces import published as backbones
-    from trainers.complexity import count, measure
+    from trainers.complexity import count
     from trainers.datasets import Description
+    from trainers.network import describe
 
     if name in backbones.names():
         config, published_size, classes = published(name, attention or "none")
-        size = image_size or published_size
-        cost = count(config.backbone, config.attention, Description(classes, 3, size))
+        data = Description(classes, 3, image_size or published_size)
     else:
-        from trainers.network import describe
-
         config = _point(name, attention, image_size)
-        size, cost = describe(config).image_size, measure(config)
+        data = describe(config)
+    cost = count(config.backbone, config.attention, data)
     return {
         "name": name,
         "attention": config.attention.name,
-        "image_size": size,
+        "image_size": data.image_size,
         "params": cost.params,
         "macs": cost.macs,
+        **({"latency": _latency(config, data, batch_size)} if batch_size else {}),
     }
+
+
+def _latency(config: Config, data: Description, batch_size: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from trainers import check_device
+    from trainers.build import drawn
+    from trainers.latency import timed
+
+    shape = (data.channels, data.image_size, data.image_size)
+    network = drawn(config, seed=0, data=data)
+    precision, place = config.training.precision, check_device(config)
+    (found,) = timed(network, shape, place, precision=precision, batch_sizes=[batch_size])
+    return asdict(found)
 
 
 def _point(source: str, attention: str | None, image_size: int | None) -> Config:

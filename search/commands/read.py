@@ -74,11 +74,12 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
     if study.pareto():
         click.echo(f"Pareto front: {text.worth(study)}")
     click.echo(text.front(study))
-    if study.pareto():
-        click.echo(text.MACS)
+    for line in text.footnotes(study) if study.pareto() else ():
+        click.echo(line)
 
 
 def _front(study: Study) -> dict[str, Any]:
+    from search import text
     from search.membership import noise
 
     sure = study.membership()
@@ -101,10 +102,12 @@ def _front(study: Study) -> dict[str, Any]:
                 "config": trial.config,
                 "label": trial.label,
                 "membership": None if sure is None else sure[trial.number],
+                "latencies": [asdict(latency) for latency in trial.latencies],
             }
             for trial in study.pareto()
         ],
         "noise": None if known is None else asdict(known),
+        "devices": text.devices(study),
     }
 
 
@@ -150,7 +153,7 @@ def _about(study: Study, trial: Trial) -> dict[str, Any]:
 
 
 def _told(study: Study, trial: Trial) -> Iterator[str]:
-    from search import text
+    from search import tables, text
     from search.history import is_open
     from spaces import writer
 
@@ -165,6 +168,10 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
         yield f"  values     {text.values(study, trial)}  (n={trial.n})"
         yield f"  front      {'yes' if on else 'no: another network is as good at no more cost'}"
     yield f"  costs      {costs}  (1 MAC = 2 FLOPs)"
+    for latency in trial.latencies:
+        size, told = latency.batch_size, tables.milliseconds(latency)
+        how = f"median of {latency.repeats}, {latency.precision}, {text.clean(latency.device)}"
+        yield f"  latency    of {size} image{'s'[: size != 1]}: {told} ms, {how}"
     yield f"  attention  {trial.placement}"
     if trial.kernels:
         yield "  kernels    " + "  ".join(f"{site} {size}" for site, size in trial.kernels.items())

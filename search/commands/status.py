@@ -49,6 +49,7 @@ def status(study_dir: Path, as_json: bool) -> None:
             outcomes=dict(Counter(trial.outcome for trial in study.trials if trial.outcome)),
             running=list(_running(study)) if driver else [],
             stopping=sorted(study.stopping),
+            devices=text.devices(study),
             driver=None if driver is None else {**asdict(driver), "executor": _executor(study)},
         )
         return
@@ -59,6 +60,10 @@ def status(study_dir: Path, as_json: bool) -> None:
     if best is not None:
         click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
         click.echo(f"  front    {text.worth(study)}")
+    where = text.devices(study)
+    if len(where) > 1:
+        said = "; ".join(map(text.clean, where))
+        click.echo(f"  latency  measured on {said}: not comparable")
     for line in _lines(study) if driver else ():
         click.echo(f"  running  {line}")
     for line in text.losses(study):
