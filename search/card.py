@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search import text
+from search import tables, text
 from search.journal import FILE
 from search.redaction import redacted
-from search.trial import COSTS
 from spaces import Config, writer
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _accuracy(
     if own is not None:
         yield f"- their validation accuracy: {own:.4f}"
     for name, value in (trial.objectives or {}).items():
-        if name in COSTS:
+        if not tables.trained(name, trial):
             continue
         spread = trial.spread.get(name)
         sd = "no sd of one" if spread is None else f"sd {spread:.4f}"

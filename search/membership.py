@@ -1,7 +1,8 @@
 """How sure a front is: the probability that each network belongs to it, seeds being noisy.
 
-A front of single trainings is partly luck. Costs are exact, so only the trained objective is
-redrawn: around each network's mean, with the noise that the study's own replicates show.
+A front of single trainings is partly luck. Costs are exact, latencies stand for their bands, and
+only the trained objective is redrawn: around each network's mean, with the noise that the study's
+own replicates show.
 """
 
 from __future__ import annotations

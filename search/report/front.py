@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from search import pareto, plots, tables, text
+from search import plots, tables, text
 from search.canvas import image
 from search.report.section import Figure, Part, Prose, Section, Table
 
@@ -21,7 +21,8 @@ def section(study: Study) -> Section | None:
 
 
 def _parts(study: Study) -> Iterator[Part]:
-    yield Prose(f"{text.worth(study)}. Costs within their tolerance count as equal. {text.MACS}.")
+    notes = ". ".join(text.footnotes(study))
+    yield Prose(f"{text.worth(study)}. Costs within their tolerance count as equal. {notes}.")
     said = f"Every finished trial of {study.name}, the front in strong colours."
     yield Figure("front", image(plots.front(study), "svg"), said)
     yield table(study)
@@ -31,21 +32,23 @@ def table(study: Study) -> Table:
     """A row a network of the front, cheapest first."""
     sure = study.membership()
     known = [] if sure is None else ["on front"]
+    front = study.pareto()
+    names = tables.shown(front, study.objectives)
     said = "Means over n seeds, ± the sample standard deviation where n is 2 or more."
     if sure is not None:
         said += " On front: the probability that the network belongs there, seeds being noisy."
     return Table(
-        ["trial", "network", *study.objectives, "n", *known, "kernels"],
+        ["trial", "network", *names, "n", *known, "kernels"],
         [
             [
                 f"#{trial.number:03d}",
                 text.clean(trial.label),
-                *(tables.cell(name, trial) for name in study.objectives),
+                *(tables.cell(name, trial) for name in names),
                 str(trial.n),
                 *([] if sure is None else [f"{sure[trial.number]:.0%}"]),
                 tables.kernels(trial.kernels),
             ]
-            for trial in pareto.front(study.trials, study.objectives)
+            for trial in front
         ],
         left=["network", "kernels"],
         caption=said,
