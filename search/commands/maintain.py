@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,16 +12,28 @@ import click
 from search.commands import as_json, command, emit, study_dir, tracking_uri, warn
 
 
-@command(example="eca-search sync runs/digits")
+@command(example="eca-search sync runs/digits\neca-search sync runs/digits --optuna-log")
 @study_dir
 @tracking_uri
-def sync(study_dir: Path, tracking_uri: str | None) -> None:
+@click.option(
+    "--optuna-log",
+    is_flag=True,
+    help="Write STUDY_DIR/optuna.log, an Optuna journal for optuna-dashboard, instead.",
+)
+def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
     """Bring MLflow level with the journal of the study in STUDY_DIR.
 
     What is there already is left alone, so it may be called at any time and as often as wanted.
     """
-    from search import launch, text
+    from search import dashboard, launch, text
     from search.commands.ui import store
+
+    if optuna_log:
+        study = launch.load(study_dir)
+        file = study.folder / dashboard.FILE
+        count = dashboard.write(study, file)
+        click.echo(f"{count} proposals: optuna-dashboard {shlex.quote(text.shown(file))}")
+        return
 
     asked = tracking_uri or launch.load(study_dir).tracking_uri
     launch.sync(study_dir, tracking_uri=asked, say=warn)
