@@ -53,7 +53,7 @@ def write(study: Study, file: Path) -> int:
         )
         copy.set_metric_names(list(study.objectives))
         copy.add_trials(over)
-        write_whole(file, path.read_bytes(), kind="report")
+        write_whole(file, path.read_bytes())
     return len(over)
 
 

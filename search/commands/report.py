@@ -42,7 +42,7 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
         make_folder(folder / "paper")
     make_folder(folder)
     for name, content in files.items():
-        write_whole(folder / name, content, kind="report")
+        write_whole(folder / name, content)
         if name.endswith((".html", ".md")):
             click.echo(f"written: {text.shown(folder / name)} ({text.size(len(content))})")
     if paper:

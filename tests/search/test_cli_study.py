@@ -165,6 +165,7 @@ def test_pareto(eca: Eca, study: Path) -> None:
         "trials",
         "counts",
         "front",
+        "noise",
     ]
     assert told["objectives"] == {"val_accuracy": "max", "params": "min", "macs": "min"}
     assert told["hypervolume"] == loaded.hypervolume()

@@ -421,10 +421,9 @@ def test_where_two_arms_are_one_network_the_pair_goes_by_the_other_strata() -> N
     blocks = [(width, seed) for width in (0.25, 0.5) for seed in range(8)]
     a = {block: 0.5 + 0.01 * float(rng.standard_normal()) for block in blocks}
     b = {block: a[block] if block[0] == 0.5 else a[block] - 0.02 for block in blocks}
-    narrow = {
-        name: {k: v for k, v in arm.items() if k[0] == 0.25} for name, arm in [("a", a), ("b", b)]
-    }
-    told = compare(arms, margin=0.002, same={frozenset({"a", "b"}): {0.5}})
+    both = {"a": a, "b": b}
+    narrow = {name: {k: v for k, v in arm.items() if k[0] == 0.25} for name, arm in both.items()}
+    told = compare(both, margin=0.002, same={frozenset({"a", "b"}): {0.5}})
     alone = compare(narrow, margin=0.002)
     assert told.pairs == alone.pairs
     assert told.pairs[0].n == 8

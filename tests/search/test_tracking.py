@@ -17,6 +17,7 @@ import pytest
 from search import following, pareto, tables, tracking
 from search.away import TrackingError
 from search.following import Tracking
+from search.membership import membership
 from search.store import default_uri
 from search.trial import Attempt, Replicate, Trial
 from spaces.settings import Objective
@@ -62,7 +63,7 @@ class Example:
     space: Any = dataclasses.field(
         default_factory=lambda: SimpleNamespace(
             arms=None,
-            search=SimpleNamespace(confirms=None),
+            search=SimpleNamespace(confirms=None, seed=0),
             to_yaml=lambda: "# Question: does it\n#           pay?\n# Cost: little\nname: digits\n",
         )
     )
@@ -86,6 +87,10 @@ class Example:
     def outcomes(self) -> dict[str, int]:
         """As `Study.outcomes`."""
         return tables.outcomes(self.trials)
+
+    def membership(self) -> dict[int, float] | None:
+        """As `Study.membership`."""
+        return membership(self.trials, self.objectives)
 
     def pareto(self) -> list[Trial]:
         """As `Study.pareto`."""
