@@ -197,19 +197,20 @@ def load(folder: str | Path) -> Study:
     return Study(folder, space, records)
 
 
-def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> None:
+def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> bool:
     """Bring MLflow level with the journal; what is there already is left alone.
 
-    A study that is being driven is left to its driver. Raises `TrackingError` when the store cannot
-    be written.
+    A study that is being driven is left to its driver: False, and said. Raises `TrackingError` when
+    the store cannot be written.
     """
     study = load(folder)
     with lease.apart(study.folder) as driver:
         if driver is not None:
             say(f"{study.name} is being driven just now: its driver writes MLflow")
-            return
+            return False
         study = load(folder)  # nobody adds to it now
         tracking_of(study, tracking_uri or study.tracking_uri, say).project(study)
+    return True
 
 
 def _resume(

@@ -14,8 +14,20 @@ _NAMES = re.compile(r"(?:^|_)(?:TOKEN|KEY|PASS|PASSWORD|PASSWD|PASSPHRASE|SECRET
 _PASSWORD = re.compile(r"://[^/\s@:]{0,200}:([^/\s@]{1,400})@")
 """In a URL that the environment holds."""
 _SHAPES = (
-    # user and password of a URL
-    (re.compile(r"(?<=://)[^/\s@]{1,400}(?=@)"), HIDDEN),
+    # user and password of a URL, which may hold an @ themselves
+    (re.compile(r"(?<=://)[^/?#\s]{1,400}(?=@)"), HIDDEN),
+    # what GitHub, Hugging Face, AWS, Databricks, Slack and others give out, and JSON web tokens
+    (
+        re.compile(
+            r"(?<![\w-])(?:gh[pousr]_\w{20,255}|github_pat_\w{20,255}|hf_\w{20,255}|A[KS]IA[0-9A-Z]{16}"
+            r"|dapi[0-9a-f]{32}|xox[abprs]-[\w-]{10,255}|sk-[\w-]{20,255}"
+            r"|eyJ[\w-]{10,2000}\.[\w-]{10,4000}\.[\w-]{0,2000})"
+        ),
+        HIDDEN,
+    ),
+    (re.compile(r"(?<=PRIVATE KEY-----)[^-]{1,20000}(?=-----END )"), HIDDEN),
+    # Bearer abc, without the header's name
+    (re.compile(r"(?i)(\bbearer )[\w.~+/=-]{8,}"), rf"\1{HIDDEN}"),
     # Authorization: Bearer abc, also as a header of a dict
     (
         re.compile(r"(?i)(authorization['\"]?\s{0,3}[:=]\s{0,3}['\"]?(?:\w{1,20} )?)[^\s'\",]{6,}"),
@@ -24,7 +36,7 @@ _SHAPES = (
     # password=abc, "api_key": "abc"
     (
         re.compile(
-            r"(?i)((?:passw(?:or)?d|passphrase|secret|token|api_?key|access_?key)"
+            r"(?i)((?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key)"
             r"['\"]?\s{0,3}[:=]\s{0,3}['\"]?)[^\s'\",}]{6,}"
         ),
         rf"\1{HIDDEN}",

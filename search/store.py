@@ -73,7 +73,7 @@ def public(uri: str) -> str | None:
 
 def stripped(uri: str) -> str:
     """The URI without its credentials: it still says where, and no more who."""
-    bare = re.sub(r"(?<=://)[^/\s@]*@", "", uri)
+    bare = re.sub(r"(?<=://)[^/?#\s]*@", "", uri)
     return bare if public(bare) else bare.partition("?")[0]
 
 

@@ -36,7 +36,8 @@ def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
         return
 
     asked = tracking_uri or launch.load(study_dir).tracking_uri
-    launch.sync(study_dir, tracking_uri=asked, say=warn)
+    if not launch.sync(study_dir, tracking_uri=asked, say=warn):
+        return
     uri = store(study_dir, tracking_uri)
     click.echo(f"level; look at it with: {text.typed('ui', study_dir.absolute(), uri)}")
 

@@ -11,6 +11,7 @@ import pytest
 
 import search
 import spaces
+from search.cli import main
 from search.journal import FILE, read
 from search.study import Study
 from search.trial import Candidate, Ending
@@ -99,7 +100,9 @@ def test_a_network_that_crashed_twice_is_not_proposed_again(create: Callable[...
     study.close()
 
 
-def test_sync_leaves_a_driven_study_to_its_driver(create: Callable[..., Study]) -> None:
+def test_sync_leaves_a_driven_study_to_its_driver(
+    create: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two writers would double its runs: `sync` says so and writes nothing."""
     study = create()
     number = begin(study)
@@ -107,7 +110,9 @@ def test_sync_leaves_a_driven_study_to_its_driver(create: Callable[..., Study]) 
     study.commit()
     said: list[str] = []
     before = {file.name for file in study.folder.parent.rglob("*")}
-    search.sync(study.folder, say=said.append)
+    assert not search.sync(study.folder, say=said.append)
+    assert main(["sync", str(study.folder)]) == 0
+    assert capsys.readouterr().out == ""  # it does not say that MLflow is level
 
     assert said == ["faults is being driven just now: its driver writes MLflow"]
     assert {file.name for file in study.folder.parent.rglob("*")} == before

@@ -168,11 +168,32 @@ def test_secrets_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         print("the token is canary-1, the password canary-2")
         print("store http://me:canary-3@host:5000/path")
         print("headers {'Authorization': 'Bearer canary-4', 'Accept': 'text/html'}")
-        print("api_key=canary-5 password: canary-6")
+        print("api_key=canary-5 password: canary-6, X-Api-Key: canary-7")
+        print("https://me:pass@canary-8@host/ refused 'Bearer canary-9.10'")
     text = (tmp_path / "a.log").read_text()
     assert "canary" not in text
     assert "host:5000/path" in text
     assert "'Accept': 'text/html'" in text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "ghp_" + "a1" * 18,
+        "hf_" + "Ab" * 17,
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        "dapi" + "0f" * 16,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_a_token_is_known_by_its_shape(secret: str) -> None:
+    """An exception may quote it without a word that says what it is."""
+    said = redacted(f"got {secret}, not allowed")
+    assert secret not in said
+    assert "MIIE" not in said
+    assert said.startswith("got ")
+    assert said.endswith(", not allowed")
 
 
 def test_what_is_no_secret_stays() -> None:
@@ -180,14 +201,14 @@ def test_what_is_no_secret_stays() -> None:
     redact = redaction({"A_KEY": "1", "B_KEY": "secret1", "C_KEY": "secret12", "PWD": "/home/me"})
     assert redact("1 epoch in /home/me") == "1 epoch in /home/me"
     assert redact("secret12") == "[redacted]"
-    assert redacted("tokens: 128, key: value, //comment@home") == (
-        "tokens: 128, key: value, //comment@home"
-    )
+    plain = "tokens: 128, key: value, //comment@home, bearer of bad news, task-specific-settings"
+    assert redacted(plain) == plain
 
 
 def test_redaction_takes_linear_time() -> None:
     """A megabyte of what nearly looks like a secret is no trap."""
-    for part in ("a", "token ", "://a", "password=", " ", "authorization:"):
+    parts = ("a", "token ", "://a", "password=", " ", "authorization:", "bearer ", "hf_")
+    for part in (*parts, "-eyJ", "eyJaaaaaaaaaa.", "-----PRIVATE KEY-----"):
         text = part * (1_000_000 // len(part))
         assert len(redacted(text)) > 0
 
