@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from search.redaction import redacted
+from search.text import clean
 
 LENGTH = 200
 """Of what MLflow itself says, so many characters."""
@@ -75,7 +76,7 @@ def _trouble(error: Exception) -> tuple[str, str]:
         if re.search(pattern, _said(error)):
             return kind, sentence
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return "other", redacted(first)[:LENGTH]
+    return "other", clean(redacted(first))[:LENGTH]
 
 
 def stale(error: Exception) -> bool:

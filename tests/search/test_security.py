@@ -354,6 +354,12 @@ def test_a_folder_that_no_uri_names_is_refused(
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_what_a_server_says_steers_no_terminal() -> None:
+    """Its answer may be anybody's page, on one printable line here."""
+    answer = ValueError("not a valid JSON format. Response body: '<html>\x1b[2J\x07 login'")
+    assert str(away.TrackingError("http://h:5000", answer)).isprintable()
+
+
 def test_a_missing_driver_of_a_database_is_told_with_its_remedy() -> None:
     """SQLAlchemy names a module; what helps is to install it."""
     error = away.TrackingError("mysql+pymysql://h/x", ImportError("No module named 'pymysql'"))
