@@ -77,14 +77,18 @@ def pair_rows(found: Comparison) -> Iterator[list[str]]:
             str(pair.n),
             _points(pair.difference),
             f"{_points(pair.low)} to {_points(pair.high)}",
-            f"{pair.p:.4f}",
-            f"{pair.p_holm:.4f}",
+            _chance(pair.p),
+            _chance(pair.p_holm),
         ]
 
 
 def _noise(found: Comparison) -> str:
     noise = found.noise
     return "noise unknown" if noise is None else f"sd of one training {100 * noise:.2f}"
+
+
+def _chance(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _points(value: float) -> str:
