@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import search
+from search import comparing, comparison_text
+
 ROOT = Path(__file__).parent.parent
 NAMED = sorted(
     {
@@ -33,3 +36,18 @@ def test_the_guarantees_name_their_tests() -> None:
 
     assert len(promises) == 9
     assert all("`tests/" in promise for promise in promises)
+
+
+@pytest.mark.parametrize("name", ["rules"])
+def test_the_findings_are_the_journals(name: str) -> None:
+    """Every row of a finding's table is what the kept journal tells today."""
+    page = (ROOT / "docs" / "findings.md").read_text()
+    shown = re.search(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", page, re.DOTALL)
+    assert shown
+    study = search.load(ROOT / "benchmarks" / "results" / f"cifar10-{name}")
+    told = comparing.told(study)
+    assert told
+    heading, *rows = comparison_text.pair_rows(told.comparison)
+    lines = shown[1].splitlines()
+    assert [lines[0], *lines[2:]] == [f"| {' | '.join(row)} |" for row in (heading, *rows)]
+    assert told.caveats == ()
