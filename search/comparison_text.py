@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from search import comparing, statistics, text
 from search.comparing import Plan, Same, Told
 from search.statistics import Comparison
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 
 def plan(name: str, plan: Plan) -> Iterator[str]:
@@ -43,8 +47,16 @@ def same(found: Sequence[Same]) -> Iterator[str]:
         yield f"{one.arm} is {one.of}{where}: the same network, trained once"
 
 
-def told(name: str, told: Told) -> Iterator[str]:
+def so_far(study: Study) -> Iterator[str]:
+    """What a comparison has told, as it was said that it would be judged."""
+    yield from told(study.name, comparing.told(study))
+
+
+def told(name: str, told: Told | None) -> Iterator[str]:
     """Arms, then pairs with what each difference is worth."""
+    if told is None:
+        yield f"{name}: no block is complete yet, so there is nothing to compare"
+        return
     found = told.comparison
     yield f"{name}: {told.metric} by arm"
     heading, *rows = arm_rows(found)

@@ -145,6 +145,15 @@ def confirmation(study: Study) -> Confirmation:
     )
 
 
+def told(study: Study) -> Iterator[str]:
+    """What a study that confirms another has come to, as plain text."""
+    found = confirmation(study)
+    yield f"{study.name}: {text.tally(study)}"
+    heading, *below = rows(found)
+    yield text.columns(heading, below, left=["network"])
+    yield from lines(found)
+
+
 def rows(found: Confirmation) -> Iterator[list[str]]:
     """The heading, then a row a network."""
     yield ["trial", f"search: {found.searched}", f"confirmed: {found.judged}", "n", "network"]

@@ -102,7 +102,7 @@ def compare(
     if journal.exists(Path(space)):
         if arms or blocks or overrides or replicates:
             raise click.UsageError(f"{space} is a study: what it compares stands in its journal")
-        told(launch.load(Path(space)), against, margin, alpha, as_json)
+        _told(launch.load(Path(space)), against, margin, alpha, as_json)
         return 0
     for file in plugins:
         catalogue.plug(file)
@@ -140,7 +140,7 @@ def compare(
             say=say,
         )
 
-    return drive(start, lambda study: told(study, against, margin, alpha, as_json))
+    return drive(start, lambda study: _told(study, against, margin, alpha, as_json))
 
 
 def _loaded(
@@ -171,24 +171,24 @@ def _loaded(
     return loaded
 
 
-def told(
+def _told(
     study: Study,
-    against: str | None = None,
-    margin: float | None = None,
-    alpha: float | None = None,
-    as_json: bool = False,
+    against: str | None,
+    margin: float | None,
+    alpha: float | None,
+    as_json: bool,
 ) -> None:
-    """Print what a comparison's study has told."""
     from search import comparing, comparison_text
 
     found = comparing.told(study, margin=margin, alpha=alpha, against=against)
     if as_json:
         emit(**_data(study, found))
-    elif found is None:
-        click.echo(f"{study.name}: no block is complete yet, so there is nothing to compare")
-    else:
-        for line in comparison_text.told(study.name, found):
-            click.echo(line)
+        return
+    lines = (
+        comparison_text.so_far(study) if found is None else comparison_text.told(study.name, found)
+    )
+    for line in lines:
+        click.echo(line)
 
 
 def _data(study: Study, found: Told | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def confirm(
     if study.space.search.confirms is not None:
         if overrides or chosen or front:
             raise click.UsageError(f"{study_dir} is a confirmation: `eca-search resume` goes on")
-        told(study, as_json)
+        _told(study, as_json)
         return 0
     if chosen:
         trials = [trial_of(study, asked.strip()) for asked in chosen.split(",")]
@@ -104,18 +104,16 @@ def confirm(
             say=say,
         )
 
-    return drive(start, lambda ended: told(ended, as_json))
+    return drive(start, lambda ended: _told(ended, as_json))
 
 
-def told(study: Study, as_json: bool) -> None:
-    """Print what a confirmation has come to."""
+def _told(study: Study, as_json: bool) -> None:
     from search import confirming
 
-    found = confirming.confirmation(study)
     if as_json:
-        emit(**_data(study, found))
+        emit(**_data(study, confirming.confirmation(study)))
         return
-    for line in _lines(study, found):
+    for line in confirming.told(study):
         click.echo(line)
 
 
@@ -144,12 +142,3 @@ def _data(study: Study, found: Confirmation) -> dict[str, Any]:
         "spearman": found.spearman,
         "kendall": found.kendall,
     }
-
-
-def _lines(study: Study, found: Confirmation) -> Iterator[str]:
-    from search import confirming, text
-
-    yield f"{study.name}: {text.tally(study)}"
-    heading, *rows = confirming.rows(found)
-    yield text.columns(heading, rows, left=["network"])
-    yield from confirming.lines(found)

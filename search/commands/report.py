@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from search.commands import command, study_dir
+from search.commands import command, study_dir, warn
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 
 @command(
@@ -38,7 +42,8 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
     if markdown:
         files |= reports.as_markdown(study)
     if paper:
-        files |= {f"paper/{name}": made for name, made in reports.as_paper(study).items()}
+        found = reports.as_paper(study, _confirmation(study))
+        files |= {f"paper/{name}": made for name, made in found.items()}
         make_folder(folder / "paper")
     make_folder(folder)
     for name, content in files.items():
@@ -48,3 +53,22 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
     if paper:
         count = sum(name.startswith("paper/") for name in files)
         click.echo(f"written: {text.shown(folder / 'paper')} ({count} files)")
+
+
+def _confirmation(study: Study) -> Study | None:
+    """The newest study beside this one that confirms it."""
+    from search import launch
+    from search.errors import JournalError
+    from spaces import SpaceError
+
+    found: list[Study] = []
+    for folder in study.folder.parent.glob(f"{study.name}-confirm*"):
+        try:
+            other = launch.load(folder)
+        except (JournalError, SpaceError, OSError) as error:
+            warn(f"passed over: {error}")
+            continue
+        confirms = other.space.search.confirms
+        if confirms is not None and confirms.uuid == study.uuid and other.trials:
+            found.append(other)
+    return max(found, key=lambda other: other.started, default=None)

@@ -170,16 +170,16 @@ def resume(
 
 def _summed_up(study: Study) -> None:
     """How it ended; what a comparison or a confirmation has told comes first."""
-    from search import text
+    from search import comparison_text, confirming, text
 
     if study.space.search.confirms is not None:
-        from search.commands import confirm
-
-        confirm.told(study, as_json=False)
+        lines = confirming.told(study)
     elif study.space.arms is not None:
-        from search.commands import compare
-
-        compare.told(study)
+        lines = comparison_text.so_far(study)
+    else:
+        lines = iter(())
+    for line in lines:
+        click.echo(line)
     click.echo(text.summary(study))
 
 

@@ -19,7 +19,6 @@ from search.report import (
     origin,
 )
 from search.report.section import Section
-from spaces import SpaceError
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -46,28 +45,11 @@ def as_markdown(study: Study) -> dict[str, bytes]:
     return {"report.md": page.encode(), **markdown.figures(found)}
 
 
-def as_paper(study: Study) -> dict[str, bytes]:
-    """Tables, figures and a methods paragraph; with the confirmation that lies beside the study."""
+def as_paper(study: Study, confirmation: Study | None = None) -> dict[str, bytes]:
+    """Tables, figures and a methods paragraph; with a study that confirms this one, if any."""
     from search.report import paper
 
-    return paper.files(study, _confirmation(study))
-
-
-def _confirmation(study: Study) -> Study | None:
-    """The newest study beside this one that confirms it."""
-    from search import launch
-    from search.errors import JournalError
-
-    found: list[Study] = []
-    for folder in study.folder.parent.glob(f"{study.name}-confirm*"):
-        try:
-            other = launch.load(folder)
-        except (JournalError, SpaceError, OSError):
-            continue  # not one that can be read now
-        confirms = other.space.search.confirms
-        if confirms is not None and confirms.uuid == study.uuid and other.trials:
-            found.append(other)
-    return max(found, key=lambda other: other.started, default=None)
+    return paper.files(study, confirmation)
 
 
 def _subtitle(study: Study) -> str:
