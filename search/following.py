@@ -66,11 +66,11 @@ class Tracking:
         """Make MLflow equal to what the journal tells of the study, with nobody driving it."""
         self._level(Snapshot.of(study, live=False))
 
-    def page(self) -> str:
-        """The study's page below an MLflow server's address; raises `TrackingError`."""
-        pages: list[str] = []
-        self._attempt(lambda store: pages.append(store.page))
-        return pages[0]
+    def pages(self) -> dict[str, str]:
+        """The study's views below an MLflow server's address, by name; raises `TrackingError`."""
+        found: dict[str, str] = {}
+        self._attempt(lambda store: found.update(store.pages))
+        return found
 
     def start(self) -> None:
         """Begin to follow the study; the store is opened when there is something to write."""
@@ -180,7 +180,7 @@ class Tracking:
         store.mark(self._front)
         begun = time.monotonic()
         if begun >= self._refresh:
-            store.put(PARENT, study_run(snapshot, links=store.links(), page=store.page))
+            store.put(PARENT, study_run(snapshot, links=store.links(), pages=store.pages))
             now = time.monotonic()
             self._refresh = now + max(REFRESH, (now - begun) / SHARE)
         if store.unfiled is not None:
@@ -230,7 +230,7 @@ def _write(store: Store, snapshot: Snapshot) -> None:
     study = study_run(
         snapshot,
         links=store.links(),
-        page=store.page,
+        pages=store.pages,
         files=_figures(snapshot),
         depends=sha(repr(digests)),
     )
@@ -239,7 +239,7 @@ def _write(store: Store, snapshot: Snapshot) -> None:
 
 def _parent(store: Store, snapshot: Snapshot) -> str:
     return store.find(PARENT) or store.create(
-        PARENT, study_run(snapshot, links={}, page=store.page)
+        PARENT, study_run(snapshot, links={}, pages=store.pages)
     )
 
 

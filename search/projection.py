@@ -165,14 +165,14 @@ def study_run(
     snapshot: Snapshot,
     *,
     links: Mapping[int, str],
-    page: str,
+    pages: Mapping[str, str],
     files: Mapping[str, Callable[[], str | bytes]] | None = None,
     depends: str = "",
 ) -> Run:
     """The parent run: hypervolume over finished trials, counts at the end, the study in words.
 
-    `links` lead from trial numbers to their runs, `page` to all of them; `files` are written beside
-    it, and again when `depends`, which stands for what they show, has changed.
+    `links` lead from trial numbers to their runs, `pages` to the experiment's views; `files` are
+    written beside it, and again when `depends`, which stands for what they show, has changed.
     """
     study, trials = snapshot.study, snapshot.trials
     last = max([study.started, *(_stopped(trial) for trial in trials)])
@@ -194,7 +194,7 @@ def study_run(
         ended=None if snapshot.live else milliseconds(last),
         tags={
             "eca.study": study.uuid,
-            "mlflow.note.content": cut(description(snapshot, links, page), TAG_LENGTH),
+            "mlflow.note.content": cut(description(snapshot, links, pages), TAG_LENGTH),
         },
         points=tuple(points),
         files={"space.yaml": partial(space_text, study), **(files or {})},
@@ -206,7 +206,7 @@ def study_run(
     )
 
 
-def description(snapshot: Snapshot, links: Mapping[int, str], page: str) -> str:
+def description(snapshot: Snapshot, links: Mapping[int, str], pages: Mapping[str, str]) -> str:
     """The study in Markdown; MLflow folds it after a few lines, so what counts comes first."""
     study, trials = snapshot.study, snapshot.trials
     counts = {**tables.outcomes(trials), **snapshot.counts}
@@ -216,8 +216,10 @@ def description(snapshot: Snapshot, links: Mapping[int, str], page: str) -> str:
     asked = question(study)
     paragraphs = [
         *([f"**{tables.escape(asked)}**"] if asked else []),
-        f"Trials: {said or 'none yet'}. Hypervolume {volume:.6g}. [Table and charts]({page}), the "
-        "front in orange; `pareto.html` among the artifacts is the front to explore.",
+        f"Trials: {said or 'none yet'}. Hypervolume {volume:.6g}. [Table and charts]"
+        f"({pages['trials']}), the front in orange; [the front alone]({pages['front']}), "
+        f"[by kernels]({pages['kernels']}), [failures]({pages['failures']}). `pareto.html` among "
+        "the artifacts is the front to explore, `report.html` the whole study.",
         *([] if snapshot.live else _told(study)),
         f"### Front\n\n{front}",
         "1 MAC = 2 FLOPs. A stopped trial has no `final_` metrics. To see the front alone, filter "

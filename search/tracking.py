@@ -83,9 +83,9 @@ class Store:
         return known.id if known else ""
 
     @property
-    def page(self) -> str:
-        """Where the experiment is found in the UI."""
-        return view.page(self._experiment)
+    def pages(self) -> dict[str, str]:
+        """Where the experiment's views are found in the UI, by name."""
+        return view.pages(self._experiment)
 
     def links(self) -> dict[int, str]:
         """Where a trial's run is found in the UI, by trial number."""
@@ -153,7 +153,7 @@ class Store:
             self._say(f"MLflow: the experiment {wanted!r} was deleted there; this is {name!r}")
         tags = {
             "mlflow.experimentKind": "custom_model_development",
-            view.TAG: view.state(judged),
+            **view.tags(judged),
         }
         if judged is not None:
             tags["mlflow.experiment.primaryMetric.name"] = f"final_{judged}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -106,6 +109,44 @@ def data() -> Path:
     if not where:
         pytest.skip("ECA_SEARCH_DATA is not set: no recorded curves or CIFAR images here")
     return Path(where)
+
+
+Browse = Callable[[str], tuple[str, list[str]]]
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+    """Open an address in Debian's Chromium, which reaches this machine alone.
+
+    The answer is the document after its scripts have run, and the lines of its console.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    profile = tmp_path_factory.mktemp("chromium")
+
+    def opened(address: str) -> tuple[str, list[str]]:
+        done = subprocess.run(
+            [
+                chromium,
+                *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+                *("--disable-sync", "--disable-background-networking"),
+                *("--disable-component-update", "--disable-quic"),
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                *("--enable-logging=stderr", "--v=0"),
+                "--window-size=1500,900",
+                f"--user-data-dir={profile}",
+                "--virtual-time-budget=30000",
+                "--dump-dom",
+                address,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout, re.findall(r".*:CONSOLE[:(].*", done.stderr)
+
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,10 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
         click.echo(f"this study's runs are on a server already: {redacted(uri)}")
         return
     port = port or _free(host)
-    click.echo(f"MLflow at http://{host}:{port}   (Ctrl-C ends it; store {redacted(uri)})")
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    click.echo(f"MLflow at {address}   (Ctrl-C ends it; store {redacted(uri)})")
+    for name, page in _pages(folder, uri).items():
+        click.echo(f"  {name:9} {address}/{page}")
     sys.stdout.flush()
     arguments = ["--host", host, "--port", str(port), "--workers", "1"]
     if (file := database(uri)) is not None:
@@ -49,6 +52,16 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # 15 processes and 1.2 GB otherwise
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
+
+
+def _pages(folder: Path, uri: str) -> dict[str, str]:
+    """The views of a study; none for a folder of several."""
+    from search import journal, launch
+    from search.driving import tracking_of
+
+    if not journal.exists(folder.absolute()):
+        return {}
+    return tracking_of(launch.load(folder), uri, warn).pages()
 
 
 def store(folder: Path, tracking_uri: str | None) -> str:

@@ -754,10 +754,18 @@ def test_the_page_of_a_study_shows_its_front(store: str, tmp_path: Path) -> None
     """
     study = four(tmp_path)
     following = Tracking(store, "digits", study)  # type: ignore[arg-type]
-    address = following.page()
-    assert address.startswith("#/experiments/1/runs?viewStateShareKey=front")
+    addresses = following.pages()
+    assert list(addresses) == ["trials", "front", "kernels", "failures"]
+    for name, address in addresses.items():
+        assert address.startswith(f"#/experiments/1/runs?viewStateShareKey={name}&")
     experiment = tracking._client(store).get_experiment("1")
-    layout = json.loads(experiment.tags["mlflow.sharedViewState.front"])
+    views = {
+        name: json.loads(experiment.tags[f"mlflow.sharedViewState.{name}"]) for name in addresses
+    }
+    assert views["front"]["searchFilter"] == "tags.`eca.front` = '1'"
+    assert views["failures"]["searchFilter"] == "attributes.status = 'FAILED'"
+    assert [view["groupBy"] is not None for view in views.values()] == [False, False, True, False]
+    layout = views["trials"]
     assert layout["orderByKey"] == "metrics.`final_val_accuracy`"
     charts = [
         (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in layout["compareRunCharts"]
