@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from search.trial import COSTS
 from spaces.latency import LATENCIES
+from spaces.settings import TOLERANCES
 
 if TYPE_CHECKING:
     from search.trial import Trial
@@ -29,6 +30,18 @@ FINEST = 1e-12
 def judged(objectives: Iterable[str]) -> str | None:
     """The first objective that is trained for: the accuracy, say. None where there is none."""
     return next((name for name in objectives if name not in (*COSTS, *LATENCIES)), None)
+
+
+def foreseen(objectives: Mapping[str, Objective]) -> dict[str, float]:
+    """The costs that a pruner goes by, with their tolerances: those known before training.
+
+    No latency is, so MACs stand in for it: by accuracy alone, fast networks would look like bad
+    ones.
+    """
+    costs = {name: goal.tolerance for name, goal in objectives.items() if name in COSTS}
+    if "macs" not in costs and any(name in LATENCIES for name in objectives):
+        costs["macs"] = TOLERANCES["macs"]
+    return costs
 
 
 def band(cost: float, tolerance: float) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import trainers
 from search import options, store
 from search.errors import Unfit
-from search.trial import COSTS
 from spaces import Space, SpaceError, arms, holes
 from spaces.errors import Problem, clipped
 from trainers.datasets import DatasetError
@@ -32,12 +31,12 @@ def check(space: Space) -> None:
 
     Raises `SpaceError` naming the key, and `Unfit` where a library for it is not installed.
     """
-    from search import pruning, samplers
+    from search import pareto, pruning, samplers
     from search.by_name import SpecError
     from search.study import pruner_spec
 
     search = space.search
-    costs = {name: o.tolerance for name, o in search.objectives.items() if name in COSTS}
+    costs = pareto.foreseen(search.objectives)
     try:
         samplers.sampler(
             search.sampler.model_dump(), seed=0, space=space, objectives=search.objectives

@@ -24,7 +24,7 @@ from search.errors import JournalError
 from search.history import History, is_open, planned, replicate_of
 from search.journal import FORMAT, Journal, Record, read
 from search.redaction import redacted
-from search.trial import COSTS, Assignment, Ending, Trial, digest_int
+from search.trial import Assignment, Ending, Trial, digest_int
 from spaces import Space
 from spaces.latency import Latency
 
@@ -524,7 +524,7 @@ class Study:
             pruner_spec(self.space) if self.judged else None,
             name=self.space.name,
             goal=self.objectives[self.judged].goal if self.judged else "max",
-            costs={name: o.tolerance for name, o in self.objectives.items() if name in COSTS},
+            costs=pareto.foreseen(self.objectives),
         )
         self.history = History()
         for record in self._records:

@@ -12,7 +12,7 @@ import pytest
 
 import search
 import spaces
-from search import tables, text, worker
+from search import pareto, tables, text, worker
 from search.cli import main
 from search.history import History
 from search.journal import FILE, read
@@ -257,7 +257,15 @@ def test_latencies_within_their_tolerance_are_equal(start: Start) -> None:
 def test_nothing_is_judged_by_latency(start: Start) -> None:
     """Neither the pruner nor the best trial; a study of costs and latency alone has no judge."""
     first = {"latency_ms": "min", "val_accuracy": "max"}
-    assert start(objectives=first, pruner={"name": "MedianPruner"}).judged == "val_accuracy"
+    both = start(objectives=first, pruner={"name": "ParetoPruner"})
+    assert both.judged == "val_accuracy"
+    for number in range(4):
+        train(both, take(both), found(1.0 + number))
+    assert {trial.outcome for trial in both.trials} <= {"finished", "pruned"}
+    assert pareto.foreseen(both.objectives) == {"macs": 0.01}  # so that fast networks stay
+    assert pareto.foreseen(start("plain", objectives={"params": "min"}).objectives) == {
+        "params": 0.01
+    }
 
     study = start("costs", objectives={"latency_ms": "min"}, pruner={"name": "MedianPruner"})
     assert study.judged is None
