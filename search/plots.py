@@ -213,6 +213,7 @@ def _hover(picture: Picture, dot: Dot) -> str:
         if trial.outcome == "finished"
         else f"pruned at {axis_name(picture.metric)} {dot.y:.4f}",
         *(f"{axis_name(name)} {cost:,.0f}" for name, cost in trial.costs.items()),
+        *(f"{axis_name(name)} {tables.cell(name, trial)}" for name in trial.latency),
         f"kernels {markup.escape(tables.kernels(trial.kernels))}",
         f"placement {markup.escape(trial.placement or 'none')}",
         f"identity {markup.escape(trial.identity)}",

@@ -15,6 +15,7 @@ from search.paired import holm
 from search.report.section import Table
 from search.statistics import PairResult, points
 from spaces import arms
+from spaces.latency import Latency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,11 +89,16 @@ def _pair(
 
 
 def table(study: Study, found: tuple[Effect, ...]) -> Table:
-    """Difference to the plain network, interval, n, Holm's p, equivalence."""
+    """Difference to the plain network, interval, n, Holm's p, equivalence; latency where measured.
+
+    That is by how much one image takes longer than on the plain network, on the same device.
+    """
     control = plain(study)
+    times = _times(study)
+    slower = ["latency"] if times else []
     level = f"{100 * (1 - study.space.search.compare.alpha):g} %"
     return Table(
-        ["block", "arm", "difference", "interval", "n", "p (Holm)", "equivalent"],
+        ["block", "arm", "difference", "interval", "n", "p (Holm)", "equivalent", *slower],
         [
             [
                 comparing.shown(effect.stratum) or "-",
@@ -102,6 +108,7 @@ def table(study: Study, found: tuple[Effect, ...]) -> Table:
                 str(effect.pair.n),
                 f"{effect.p_holm:.4f}",
                 "yes" if effect.pair.equivalent else "no",
+                *(_slower(times, effect, str(control)) for _ in slower),
             ]
             for effect in found
         ],
@@ -109,6 +116,23 @@ def table(study: Study, found: tuple[Effect, ...]) -> Table:
         caption=f"Where attention pays: difference to {control} in points of accuracy, {level} "
         "intervals, sign-flip test with Holm's correction over all rows.",
     )
+
+
+def _times(study: Study) -> dict[tuple[str, Stratum], Latency]:
+    """The latency of one image for every arm at every block, as far as it was measured."""
+    return {
+        (str(arms.of(values)), arms.block(values)): trial.latency["latency_ms"]
+        for trial in study.trials
+        if "latency_ms" in trial.latency
+        for values in (trial.values, *(alias["values"] for alias in trial.aliases))
+    }
+
+
+def _slower(times: dict[tuple[str, Stratum], Latency], effect: Effect, control: str) -> str:
+    mine, theirs = (times.get((arm, effect.stratum)) for arm in (effect.arm, control))
+    if mine is None or theirs is None or mine.place != theirs.place:
+        return "-"
+    return f"{100 * (mine.median / theirs.median - 1):+.0f} %"
 
 
 def heat(study: Study, found: tuple[Effect, ...]) -> Figure:

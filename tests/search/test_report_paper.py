@@ -21,7 +21,7 @@ dataset: {name: digits, subset: 400, val: 0.25}
 backbone: {name: resnet, depth: 8, width: {choice: [0.25, 0.5], default: 0.5}}
 attention: {name: eca}
 training: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
-search: {replicates: 3, executor: inprocess}
+search: {replicates: 3, executor: inprocess, latency: {batch_sizes: [1], repeats: 6}}
 arms:
   published: {attention.mapping: {name: log2}}
   k3: {attention.mapping: {name: constant, kernel_size: 3}}
@@ -77,6 +77,20 @@ def test_effects_are_against_the_plain_network_block_by_block(study: Study) -> N
         expected = sum(differences) / len(differences)
         assert effect.pair.difference == pytest.approx(expected)  # a mean of doubles
         assert effect.p_holm >= effect.pair.p
+
+
+def test_effects_say_what_attention_costs_in_time(study: Study) -> None:
+    """Latency over the plain network's at that block, in percent; nothing where devices differ."""
+    table = effects.table(study, effects.effects(study))
+    medians = {trial.label: trial.latency["latency_ms"].median for trial in study.trials}
+    assert table.heading[-1] == "latency"
+    for row in table.rows:
+        width = row[0].removeprefix("backbone.width=")
+        mine, plain = (
+            next(ms for label, ms in medians.items() if label.startswith(f"{arm}: w{width} "))
+            for arm in (row[1], "none")
+        )
+        assert row[-1] == f"{100 * (mine / plain - 1):+.0f} %"
 
 
 def test_the_csv_says_what_the_latex_says(files: dict[str, bytes]) -> None:
