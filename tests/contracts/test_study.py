@@ -88,6 +88,24 @@ def test_a_search_ends_with_a_front(go: Callable[..., Study], write_space: Write
     assert study.history.ended == "4 of 4 trials"
 
 
+def test_latency_comes_with_the_first_report(
+    go: Callable[..., Study], write_space: WriteSpace
+) -> None:
+    """Every network's is in the journal once, before its first epoch, which holds numbers alone."""
+    study = go(write_space(trials=2, search="latency: {batch_sizes: [1, 4], repeats: 6}"))
+
+    for trial in study.trials:
+        assert [latency.batch_size for latency in trial.latencies] == [1, 4]
+        assert all(0 < it.low <= it.median <= it.high for it in trial.latencies)
+        kinds = [r["kind"] for r in read(study.folder) if r.get("trial") == trial.number]
+        assert kinds.count("latency") == 1
+        assert kinds.index("latency") < kinds.index("epoch")
+        assert all(
+            isinstance(v, float) for epoch in trial.replicates[0].curve for v in epoch.values()
+        )
+    assert search.load(study.folder).trials == study.trials
+
+
 def test_both_executors_train_the_same(
     write_space: WriteSpace, tmp_path: Path, cluster: None
 ) -> None:

@@ -166,6 +166,7 @@ def test_pareto(eca: Eca, study: Path) -> None:
         "counts",
         "front",
         "noise",
+        "devices",
     ]
     assert told["objectives"] == {"val_accuracy": "max", "params": "min", "macs": "min"}
     assert told["hypervolume"] == loaded.hypervolume()
