@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 
 def front_rows(
-    trials: Iterable[Trial], objectives: Mapping[str, Objective]
+    trials: Iterable[Trial],
+    objectives: Mapping[str, Objective],
+    sure: Mapping[int, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a network of the front, cheapest first; numbers as they are, None where unknown."""
+    """One row a network of the front, cheapest first; numbers as they are, None where unknown.
+
+    `sure` is what `membership` gives: with it, the probability of being there stands last.
+    """
     front = pareto.front(trials, objectives)
     names = shown(front, objectives)
     return [
@@ -38,6 +43,7 @@ def front_rows(
             "kernels": kernels(trial.kernels),
             "placement": trial.placement,
             "identity": trial.identity,
+            **({} if sure is None else {"on_front": sure[trial.number]}),
         }
         for trial in front
     ]
@@ -49,9 +55,13 @@ def shown(trials: Iterable[Trial], objectives: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*objectives, *(name for name in LATENCIES if name in measured)]))
 
 
-def front_csv(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> str:
+def front_csv(
+    trials: Iterable[Trial],
+    objectives: Mapping[str, Objective],
+    sure: Mapping[int, float] | None = None,
+) -> str:
     """The front as CSV, in full precision; only a heading where no trial has finished."""
-    rows = front_rows(trials, objectives)
+    rows = front_rows(trials, objectives, sure)
     text = io.StringIO()
     heading = list(rows[0]) if rows else ["trial", *objectives]
     writer = csv.DictWriter(text, fieldnames=heading, lineterminator="\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search import pareto, store, tables
+from search.membership import noise
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -173,6 +174,17 @@ def devices(study: Study) -> list[str]:
 def footnotes(study: Study) -> Iterator[str]:
     """What a reader of the front's numbers should know of them."""
     yield MACS
+    known = None if study.judged is None else noise(study.trials, study.judged)
+    if known is not None:
+        yield (
+            "on front: the probability that a network belongs there; one training varies with its "
+            f"seed by {known.sd:.2g} (sd, {known.df} df)"
+        )
+    elif study.judged is not None:
+        yield (
+            "how sure the front is: unknown, no network has two seeds; "
+            "`search.replicates` (also at `resume`) or `confirm` would tell"
+        )
     where = devices(study)
     if where:
         yield f"{LATENCY}, on {clean(where[0])}"

@@ -55,13 +55,14 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
     """Print the Pareto front of the study in STUDY_DIR, cheapest network first.
 
     Costs within an objective's tolerance count as equal. Values are means over a trial's finished
-    replicates (n), with their sample standard deviation.
+    replicates (n), with their sample standard deviation. Where seeds were repeated, `on front` is
+    the probability that a network belongs there.
     """
     from search import launch, tables, text
 
     study = launch.load(study_dir)
     if csv_file is not None:
-        rows = tables.front_csv(study.trials, study.objectives)
+        rows = tables.front_csv(study.trials, study.objectives, study.membership())
         if str(csv_file) == "-":
             click.echo(rows, nl=False)
             return

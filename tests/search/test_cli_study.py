@@ -194,6 +194,20 @@ def test_pareto_for_people_and_as_csv(eca: Eca, study: Path, tmp_path: Path) -> 
     assert eca("pareto", study, "--csv", "-").out == (tmp_path / "front.csv").read_text()
 
 
+def test_pareto_says_how_sure_it_is(eca: Eca, study: Path) -> None:
+    """With two seeds a network: the same probabilities as JSON, CSV and column; and the noise."""
+    sure = search.load(study).membership()
+    assert sure is not None
+    told = eca("pareto", study, "--json").json
+    assert {m["trial"]: m["membership"] for m in told["front"]}.items() <= sure.items()
+    assert told["noise"]["df"] == len(sure)  # one degree of freedom for each pair of seeds
+    rows = csv.DictReader(io.StringIO(eca("pareto", study, "--csv", "-").out))
+    assert [float(row["on_front"]) for row in rows] == [m["membership"] for m in told["front"]]
+    said = eca("pareto", study).out
+    assert "on front" in said.splitlines()[2]
+    assert f"{told['noise']['sd']:.2g} (sd, {told['noise']['df']} df)" in said
+
+
 @pytest.mark.parametrize("number", ["0", "#000", "002"])
 def test_show(eca: Eca, study: Path, number: str) -> None:
     """`show` tells config, kernels, curve and attempts, by number in any usual form."""
