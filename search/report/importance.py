@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
 BARS = 12
 NOISE = "seed noise"
+TITLE = "What it depended on"
 
 
 def section(study: Study) -> Section | None:
-    """None for a comparison, whose arms are no sample of anything, and for few trials."""
-    found = None if study.space.arms is not None else importance.importance(study)
-    return None if found is None else Section("What it depended on", tuple(_parts(found)))
+    """None for a comparison, whose arms are no sample of anything, and where nothing differs."""
+    if study.space.arms is not None or study.judged is None:
+        return None
+    found = importance.importance(study)
+    if found is not None:
+        return Section(TITLE, tuple(_parts(found)))
+    finished = study.outcomes()["finished"]
+    if not 1 < finished < importance.FEWEST:
+        return None
+    said = f"Told from {importance.FEWEST} finished trials on; there are {finished}."
+    return Section(TITLE, (Prose(said),))
 
 
 def figure(found: Importance) -> Drawing:
@@ -53,6 +62,10 @@ def _parts(found: Importance) -> Iterator[Part]:
             "How much of it is seed noise is not known, as no network was trained with two seeds: "
             "`search.replicates`, or `eca-search confirm`, would tell."
         )
+    if found.placement:
+        bits = list(found.placement.items())[:BARS]
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in bits)
+        yield Prose(f"Of the kernels' shares, whether attention stands there at all: {shares}.")
     first, *others = found.ped_anova
     yield Prose(
         f"What made the better half better (PED-ANOVA): {first}"
