@@ -117,7 +117,7 @@ def _placement(
         whole = _between(results, column)
         if name.startswith("kernel ") and "none" in column and whole > 0:
             part = _between(results, [value == "none" for value in column]) / whole
-            placed[name.replace("kernel", "placement", 1)] = part * shares[name]
+            placed[name.replace("kernel ", "placement ")] = part * shares[name]
     return dict(sorted(placed.items(), key=lambda item: -item[1]))
 
 

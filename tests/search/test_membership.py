@@ -89,6 +89,16 @@ def test_a_lead_in_known_noise(lead: float) -> None:
     assert found[2] == 0.0
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_noise_known_from_few_seeds_is_less_sure(seeds: int) -> None:
+    """The same lead behind a noise of 1, 2 or 4 degrees of freedom: Student's t, not the normal."""
+    rivals = [trial(0, [0.80 + 0.01 * 2 * math.sqrt(2)]), trial(1, [0.80])]
+    found = membership([*rivals, spread(2, -9.0, 0.01, seeds)], OBJECTIVES)
+    assert found is not None
+    # 2 standard deviations of the difference; the normal would say 2.3 %
+    assert found[1] == pytest.approx(stats.t.sf(2, seeds - 1), abs=0.028)  # 3.5 standard errors
+
+
 def test_the_noise_told_is_the_noise_used() -> None:
     """All that was trained counts, also the worse of two trials of one network."""
     told = noise([spread(0, 0.8, 0.01, 3), spread(1, 0.7, 0.02, 3)], "val_accuracy")
@@ -111,6 +121,10 @@ def test_many_seeds_speak_for_themselves() -> None:
     # difference of two means of 10; resampled seeds, stretched, have the sample's own variance
     expected = stats.norm.cdf(0.001 / (0.001 * math.sqrt(2 / 10)))
     assert found[0] == pytest.approx(expected, abs=0.02)  # 6 standard errors; no exact normal
+    drawn = surely._redrawn(steady[:1], "val_accuracy", surely.Noise(0.1, 10), seed=0)
+    # the standard error of a mean of 10; 3 % is twice that of the sd of 2,000, and without the
+    # stretch it would be 5 % too small
+    assert drawn.std() == pytest.approx(0.001 / math.sqrt(10), rel=0.03)
     few = [spread(0, 0.801, 0.001, 3), spread(1, 0.800, 0.001, 3), spread(2, 0.1, 0.1, 10)]
     pooled = membership(few, OBJECTIVES)
     assert pooled is not None
