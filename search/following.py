@@ -255,7 +255,7 @@ def _figures(snapshot: Snapshot) -> dict[str, Callable[[], str | bytes]]:
     study, trials = snapshot.study, snapshot.trials
     return {
         "front.md": lambda: tables.front_markdown(trials, study.objectives),
-        "front.csv": lambda: tables.front_csv(trials, study.objectives),
+        "front.csv": lambda: tables.front_csv(trials, study.objectives, study.membership()),
         "pareto.png": lambda: plots.png(study),
         "pareto.html": lambda: plots.html(study),
         "report.html": lambda: report.as_html(study),
