@@ -51,7 +51,6 @@ def write(study: Study, file: Path) -> int:
             study_name=study.name,
             directions=study.optuna.directions,
         )
-        copy.set_metric_names(list(study.objectives))
         copy.add_trials(over)
         write_whole(file, path.read_bytes())
     return len(over)

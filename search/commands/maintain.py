@@ -28,6 +28,8 @@ def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
     from search import dashboard, launch, text
     from search.commands.ui import store
 
+    if optuna_log and tracking_uri:
+        raise click.UsageError("--optuna-log writes no MLflow store; leave --tracking-uri out")
     if optuna_log:
         study = launch.load(study_dir)
         file = study.folder / dashboard.FILE

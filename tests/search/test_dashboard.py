@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -37,7 +38,6 @@ def test_the_log_is_the_study(study: Study, capsys: pytest.CaptureFixture[str]) 
     assert "optuna-dashboard" in capsys.readouterr().out
     copy = loaded(study.folder / "optuna.log")
     assert copy.directions == study.optuna.directions
-    assert copy.metric_names == list(study.objectives)
     ours, theirs = study.optuna.trials, copy.trials
     assert [t.state for t in theirs] == [t.state for t in ours]
     assert [t.params for t in theirs] == [t.params for t in ours]
@@ -65,10 +65,33 @@ def test_each_proposal_says_which_network_it_is(study: Study) -> None:
 
 def test_it_is_written_anew(study: Study) -> None:
     """Twice is once: nothing is appended, and MLflow is left alone."""
+    seen = []
     for _ in range(2):
         assert cli.main(["sync", str(study.folder), "--optuna-log"]) == 0
-    assert len(loaded(study.folder / "optuna.log").trials) == 49
+        trials = loaded(study.folder / "optuna.log").trials
+        seen.append([(t.state, t.params, t.values, t.user_attrs) for t in trials])
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 49
+    both = ["sync", str(study.folder), "--optuna-log", "--tracking-uri", "sqlite:///x.db"]
+    assert cli.main(both) == 2
     assert not (study.folder.parent / "mlflow.db").exists()
+
+
+def test_a_trial_that_failed_has_failed_there(
+    tmp_path: Path, write_space: Callable[..., Path]
+) -> None:
+    """FAIL, with the word for how it ended."""
+    attention = "{choice: [{name: none}, {name: faulty, fault: raise}]}"
+    path = write_space(trials=2, epochs=2, width="0.25", attention=attention)
+    plugin = Path(__file__).parents[1] / "plugins" / "faulty.py"
+    broken = search.run(path, out=tmp_path / "runs", plugins=[plugin])
+    cli.main(["sync", str(broken.folder), "--optuna-log"])
+    storage = JournalStorage(JournalFileBackend(str(broken.folder / "optuna.log")))
+    copy = optuna.load_study(study_name="small", storage=storage)
+    failed = {trial.number for trial in broken.trials if trial.failed}
+    told = {t.user_attrs["trial"] for t in copy.trials if t.state == TrialState.FAIL}
+    assert told == failed
+    assert failed
 
 
 def test_optuna_s_own_plots_work(study: Study) -> None:
