@@ -81,8 +81,9 @@ def test_a_trial_that_failed_has_failed_there(
     tmp_path: Path, write_space: Callable[..., Path]
 ) -> None:
     """FAIL, with the word for how it ended."""
-    attention = "{choice: [{name: none}, {name: faulty, fault: raise}]}"
-    path = write_space(trials=2, epochs=2, width="0.25", attention=attention)
+    attention = "{choice: [{name: none}, {name: faulty, fault: raise, after: 1}]}"
+    each = "sampler: {name: BruteForceSampler}"
+    path = write_space(trials=2, epochs=2, width="0.25", attention=attention, search=each)
     plugin = Path(__file__).parents[1] / "plugins" / "faulty.py"
     broken = search.run(path, out=tmp_path / "runs", plugins=[plugin])
     cli.main(["sync", str(broken.folder), "--optuna-log"])
