@@ -14,8 +14,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from search.precedents import Noise, Precedents
-from spaces import Space, SpaceError, arms
-from spaces.errors import Problem
+from spaces import Config, Space, SpaceError, arms
+from spaces.errors import Problem, listed, nearest
 
 if TYPE_CHECKING:
     from search.proposing import Examine
@@ -27,6 +27,8 @@ Stratum = tuple[tuple[str, Any], ...]
 """One value of every block: (("backbone.width", 0.5),)."""
 EFFECTS = (0.001, 0.002, 0.003, 0.005)
 """Differences of accuracy that a plan says the seeds for: 0.1 to 0.5 points."""
+TWO = 2
+"""Seeds below which nothing tells noise from effect, however many blocks there are."""
 WANTED = 0.8
 """The power that a plan says the seeds for."""
 
@@ -108,7 +110,7 @@ def plan(
         epochs=epochs,
         same=same,
         pairs=pairs,
-        smallest=math.ceil(smallest / apart),
+        smallest=max(TWO, math.ceil(smallest / apart)),
         noise=noise,
         seeds=None
         if noise is None
@@ -195,32 +197,50 @@ def told(
     same = sames(study)
     aliases = {one.arm: one.of for one in same if one.everywhere}
     against = against or planned.against
-    found = {arm: values for arm, values in results(study).items() if arm not in aliases}
-    complete = set.intersection(*(set(values) for values in found.values()))
-    if len(found) < 2 or not complete:
+    known = results(study)
+    if against is not None and against not in known:
+        said = f"no such arm{nearest(against, list(known))} (there are: {listed(known)})"
+        raise SpaceError([Problem(None, "against", said)])
+    found = {arm: values for arm, values in known.items() if values and arm not in aliases}
+    complete = set.intersection(*map(set, found.values())) if found else set()
+    if len(found) < 2 or not complete or (against and aliases.get(against, against) not in found):
         return None
     comparison = statistics.compare(
         found,
         margin=margin or planned.margin,
         alpha=alpha or planned.alpha,
         against=aliases.get(against, against) if against else None,
-        resolution=_resolution(study),
+        resolution=resolution(study),
         same={frozenset({one.arm, one.of}): frozenset(one.strata) for one in same},
     )
     strata = tuple(dict.fromkeys(arms.block(values) for values in study.space.settings()))
-    caveats = tuple(_caveats(study, comparison, planned))
+    lost = [arm for arm in known if arm not in found and arm not in aliases]
+    asked = against if against != planned.against else None
+    caveats = tuple(_caveats(study, comparison, planned, lost, asked))
     return Told(space_metric(study.space), comparison, same, strata, caveats)
 
 
-def _resolution(study: Study) -> float:
-    """The smallest step of an accuracy, where the space says how many images judge; else 0."""
-    dataset = study.trials[0].config["dataset"]
-    judging = round(dataset["val"] * dataset["subset"]) if dataset.get("subset") else 0
+def resolution(study: Study) -> float:
+    """The smallest step of an accuracy: one of the images that judge; 0 where none counted them."""
+    from trainers.network import describe
+
+    config = Config.model_validate(study.trials[0].config)
+    images = config.dataset.subset or describe(config).images
+    judging = round(config.dataset.val * images) if images else 0
     return 1 / judging if judging else 0.0
 
 
-def _caveats(study: Study, found: Comparison, planned: Compare) -> Iterator[str]:
+def _caveats(
+    study: Study, found: Comparison, planned: Compare, lost: list[str], against: str | None
+) -> Iterator[str]:
     """What a reader must know before believing it."""
+    if lost:
+        yield f"left out, as no seed of it has a result: {', '.join(lost)}"
+    if against is not None:
+        chosen = "as was chosen afterwards: fewer pairs are corrected for"
+        yield f"compared with {against} alone, {chosen}"
+    if "forked" in study.history.study:
+        yield "begun from results that had been seen: the error rate is above alpha"
     if not study.history.ended:
         yield "not finished: what a look in between shows is no test result"
     if found.dropped:
@@ -284,6 +304,8 @@ def _same(
             )
             if equal:
                 yield Same(name, earlier, equal, len(equal) == len(strata))
+            if len(equal) == len(strata):
+                break  # what else it is, the earlier one is too
 
 
 def _apart(pair: tuple[str, str], same: tuple[Same, ...], strata: tuple[Stratum, ...]) -> int:

@@ -25,8 +25,13 @@ def plan(name: str, plan: Plan) -> Iterator[str]:
         f"  {_count(len(plan.pairs), 'pair')}: below {plan.smallest} seeds no difference can be "
         "significant, however large (sign-flip test, Holm's correction)"
     )
+    if plan.replicates < plan.smallest:
+        yield f"  so {_count(plan.replicates, 'seed')} would be refused, unless --anyway is given"
     if plan.noise is None or plan.seeds is None:
-        yield "  noise of one training: not known yet (no study here has repeated seeds)"
+        yield (
+            "  noise of one training: not known yet (no study here has repeated seeds on these "
+            "images for as many epochs)"
+        )
     else:
         needed = ", ".join(f"{100 * effect:g}: {seeds}" for effect, seeds in plan.seeds.items())
         yield (
@@ -55,7 +60,7 @@ def so_far(study: Study) -> Iterator[str]:
 def told(name: str, told: Told | None) -> Iterator[str]:
     """Arms, then pairs with what each difference is worth."""
     if told is None:
-        yield f"{name}: no block is complete yet, so there is nothing to compare"
+        yield f"{name}: no block is complete, so there is nothing to compare"
         return
     found = told.comparison
     yield f"{name}: {told.metric} by arm"
@@ -88,7 +93,7 @@ def pair_rows(found: Comparison) -> Iterator[list[str]]:
             f"{pair.a} - {pair.b}",
             str(pair.n),
             _points(pair.difference),
-            f"{_points(pair.low)} to {_points(pair.high)}",
+            f"{_points(pair.low)} to {_points(pair.high)}" if pair.n > pair.strata else "unknown",
             _chance(pair.p),
             _chance(pair.p_holm),
         ]

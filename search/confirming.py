@@ -62,6 +62,7 @@ class Confirmation:
     shrinkage: Shrinkage | None
     spearman: float | None
     kendall: float | None
+    added: bool
 
 
 def space(
@@ -133,15 +134,17 @@ def confirmation(study: Study) -> Confirmation:
     means = [one.mean for one in known if one.mean is not None]
     from search.shrinkage import rank_correlation, shrinkage
 
+    accurate = study.judged.endswith("accuracy")  # a loss has no points to lose
     correlation = rank_correlation(searched, means)
     return Confirmation(
         study=confirms.study,
         searched=confirms.metric,
         judged=study.judged,
         networks=tuple(sorted(found, key=lambda one: one.arm)),
-        shrinkage=shrinkage(searched, means) if means else None,
+        shrinkage=shrinkage(searched, means) if means and accurate else None,
         spearman=correlation.spearman,
         kendall=correlation.kendall,
+        added=any("search.replicates" in changes for changes in study.history.edits),
     )
 
 
@@ -156,12 +159,14 @@ def told(study: Study) -> Iterator[str]:
 
 def rows(found: Confirmation) -> Iterator[list[str]]:
     """The heading, then a row a network."""
-    yield ["trial", f"search: {found.searched}", f"confirmed: {found.judged}", "n", "network"]
+    search, confirmed = f"search: {found.searched}", f"confirmed: {found.judged}"
+    yield ["searched as", search, "confirmed as", confirmed, "n", "network"]
     for one in found.networks:
         spread = "" if one.sd is None else f" ± {one.sd:.4f}"
         yield [
             f"#{one.original:03d}",
             f"{one.searched:.4f}",
+            f"#{one.trial.number:03d}",
             "-" if one.mean is None else f"{one.mean:.4f}{spread}",
             str(one.n),
             text.clean(one.trial.label.partition(": ")[2]),
@@ -178,6 +183,8 @@ def lines(found: Confirmation) -> Iterator[str]:
             f"shrinkage (search minus confirmed): {100 * shrunk.mean:+.2f} points{ends}, "
             f"mean over {shrunk.n} network{'s'[: shrunk.n != 1]}"
         )
+    if found.added:
+        yield "seeds were added after their first results were seen"
     if found.spearman is not None and found.kendall is not None:
         yield (
             f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "

@@ -80,9 +80,11 @@ def run(
     wish = Wish(executor, address, max_concurrent)
     known = load(folder) if journal.exists(folder) else None
     if known is not None and not (resume or fork):
+        again = text.typed("resume", folder, None)
+        seeds = f"  with more seeds: {again} search.replicates=N\n" if space.arms else ""
         raise StudyExists(
             f"{folder}: a study was started here\n"
-            f"  go on with it:   {text.typed('resume', folder, None)}\n"
+            f"  go on with it:   {again}\n{seeds}"
             "  or start another: give it another `name`, or another --out"
         )
     if known is not None and not fork:

@@ -39,8 +39,9 @@ class PairResult:
 
     `low` to `high` is the t interval of this pair alone at level 1 - alpha; no joint coverage of
     several pairs is claimed. `p` is of the sign-flip test, `exact` where all flips were taken;
-    `p_holm` is corrected over all pairs tested. `equivalent`: two one-sided t tests at alpha, of
-    this pair alone, both exclude a difference as large as the margin.
+    `p_holm` is corrected over all pairs tested. `significant`: at most alpha, and the interval has
+    no 0 in it, so that one seed at many strata shows nothing. `equivalent`: two one-sided t tests
+    at alpha, of this pair alone, both exclude a difference as large as the margin.
     """
 
     a: str
@@ -171,7 +172,7 @@ def _judged(pair: _Measured, p_holm: float, margin: float, alpha: float) -> Pair
         high=float(high),
         p=pair.p,
         p_holm=p_holm,
-        significant=p_holm <= alpha,
+        significant=bool(p_holm <= alpha and not low <= 0 <= high),
         equivalent=bool(-margin < inner_low and inner_high < margin),
         exact=len(pair.blocks) <= EXACT,
     )
@@ -180,11 +181,13 @@ def _judged(pair: _Measured, p_holm: float, margin: float, alpha: float) -> Pair
 def sentence(pair: PairResult, margin: float) -> str:
     """The pair in plain words, in percentage points, with its n.
 
-    An arm is called better when both the corrected test and the interval say so.
+    An arm is called better when it is significantly so.
     """
-    size = f"{pair.n} {'seed' if pair.strata == 1 else 'block'}{'s' if pair.n > 1 else ''}"
+    seeds, rest = divmod(pair.n, pair.strata)
+    size = f"{pair.n if rest else seeds} {'differences' if rest else 'seed' + 's' * (seeds != 1)}"
+    size += f" at {pair.strata} blocks" * (pair.strata > 1)
     found = f"{points(abs(pair.difference))} points"
-    if pair.significant and not pair.low <= 0 <= pair.high:
+    if pair.significant:
         better, worse = (pair.a, pair.b) if pair.difference > 0 else (pair.b, pair.a)
         ends = sorted((abs(pair.low), abs(pair.high)))
         small = f", less than {points(margin)}" if pair.equivalent else ""
@@ -197,9 +200,10 @@ def sentence(pair: PairResult, margin: float) -> str:
             f"no difference larger than {points(margin)} points between {pair.a} and {pair.b}; "
             f"{size}"
         )
+    around = f" ({points(pair.low)} to {points(pair.high)})" if rest or seeds > 1 else ""
     return (
-        f"undecided: {pair.a} minus {pair.b} is {points(pair.difference)} points "
-        f"({points(pair.low)} to {points(pair.high)}); {size}, more needed"
+        f"undecided: {pair.a} minus {pair.b} is {points(pair.difference)} points{around}; "
+        f"{size}, more needed"
     )
 
 

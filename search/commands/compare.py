@@ -120,8 +120,8 @@ def compare(
         return 0
     if plan.replicates < plan.smallest and not anyway:
         raise click.UsageError(
-            f"{plan.replicates} seeds cannot tell {len(plan.pairs)} pairs apart, whatever they "
-            f"show (allowed: --replicates {plan.smallest} or more, or --anyway)"
+            f"so few seeds ({plan.replicates}) cannot tell {len(plan.pairs)} pairs apart, whatever "
+            f"they show (allowed: --replicates {plan.smallest} or more, or --anyway)"
         )
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
@@ -192,7 +192,7 @@ def _told(
 
 
 def _data(study: Study, found: Told | None) -> dict[str, Any]:
-    from search import statistics
+    from search import comparing, statistics
 
     if found is None:
         return {"study": study.name, "arms": [], "pairs": [], "aliases": [], "dropped": []}
@@ -202,7 +202,11 @@ def _data(study: Study, found: Told | None) -> dict[str, Any]:
         "metric": found.metric,
         "arms": [asdict(arm) for arm in comparison.arms],
         "pairs": [
-            {**asdict(pair), "sentence": statistics.sentence(pair, comparison.margin)}
+            {
+                **asdict(pair),
+                **({} if pair.n > pair.strata else {"low": None, "high": None}),
+                "sentence": statistics.sentence(pair, comparison.margin),
+            }
             for pair in comparison.pairs
         ],
         "aliases": _aliases(found.same),
@@ -211,6 +215,11 @@ def _data(study: Study, found: Told | None) -> dict[str, Any]:
         "noise": {"sd": comparison.noise, "df": comparison.noise_df},
         "dropped": [{"block": dict(stratum), "seed": seed} for stratum, seed in comparison.dropped],
         "caveats": list(found.caveats),
+        "results": [
+            {"arm": arm, "block": dict(stratum), "seed": seed, found.metric: value}
+            for arm, values in comparing.results(study).items()
+            for (stratum, seed), value in sorted(values.items(), key=repr)
+        ],
     }
 
 

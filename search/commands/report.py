@@ -62,7 +62,10 @@ def _confirmation(study: Study) -> Study | None:
     from spaces import SpaceError
 
     found: list[Study] = []
-    for folder in study.folder.parent.glob(f"{study.name}-confirm*"):
+    for path in study.folder.parent.glob("*/space.yaml"):
+        folder = path.parent
+        if study.uuid not in path.read_text(encoding="utf-8", errors="replace"):
+            continue
         try:
             other = launch.load(folder)
         except (JournalError, SpaceError, OSError) as error:

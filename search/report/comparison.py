@@ -35,7 +35,8 @@ def forest(told: Told) -> Drawing:
     axes.axvline(0, color=PLAIN, linewidth=0.8)
     for row, pair in enumerate(found.pairs):
         colour = COLOURS[5] if pair.significant else COLOURS[2] if pair.equivalent else PLAIN
-        axes.plot([100 * pair.low, 100 * pair.high], [row, row], color=colour, linewidth=1.6)
+        if pair.n > pair.strata:
+            axes.plot([100 * pair.low, 100 * pair.high], [row, row], color=colour, linewidth=1.6)
         axes.plot(100 * pair.difference, row, "o", color=colour, markersize=5)
     names = [f"{pair.a} - {pair.b}" for pair in found.pairs]
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -62,7 +63,7 @@ def _compared(told: Told) -> Iterator[Part]:
     yield from (Prose(f"Mind: {caveat}.") for caveat in told.caveats)
     if found.pairs:
         said = f"Differences in points with {level} intervals; grey: within the margin of "
-        said += f"{100 * found.margin:g} points; red: significant, green: equivalent."
+        said += f"{100 * found.margin:g} points; orange: significant, green: equivalent."
         yield Figure("forest", image(forest(told), "svg"), said)
     yield pairs(told)
     heading, *rows = comparison_text.arm_rows(found)

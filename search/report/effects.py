@@ -11,6 +11,7 @@ import numpy as np
 from search import comparing, statistics
 from search.canvas import blank
 from search.comparing import Stratum
+from search.examine import placement
 from search.paired import holm
 from search.report.section import Table
 from search.statistics import PairResult, points
@@ -34,12 +35,11 @@ class Effect:
 
 
 def plain(study: Study) -> str | None:
-    """The arm without attention anywhere; None where there is none."""
+    """The first arm without attention at any block; None where there is none."""
     attentive = {
         arms.of(values)
-        for trial in study.trials
-        for values in (trial.values, *(alias["values"] for alias in trial.aliases))
-        if trial.placement != "none"
+        for values in study.space.settings()
+        if placement(study.space.at(values)) != "none"
     }
     names = dict.fromkeys(str(arms.of(values)) for values in study.space.settings())
     return next((name for name in names if name not in attentive), None)
@@ -50,19 +50,26 @@ def effects(study: Study) -> tuple[Effect, ...]:
 
     Of arms that are one network at a block, the first.
     """
-    control = plain(study) if study.space.arms is not None else None
+    if study.space.arms is None or study.space.search.confirms is not None:
+        return ()
+    control = plain(study)
     if control is None:
         return ()
     settings = study.space.search.compare
     found = comparing.results(study)
-    twice = {(one.arm, stratum) for one in comparing.sames(study) for stratum in one.strata}
+    twice = {
+        (one.arm if one.arm != control else one.of, stratum)
+        for one in comparing.sames(study)
+        for stratum in one.strata
+    }
+    step = comparing.resolution(study)
     strata = dict.fromkeys(stratum for values in found.values() for stratum, _ in values)
     known = [
         (stratum, name, pair)
         for stratum in strata
         for name in found
         if name != control and (name, stratum) not in twice
-        for pair in _pair(found, name, control, stratum, settings.margin, settings.alpha)
+        for pair in _pair(found, name, control, stratum, settings.margin, settings.alpha, step)
     ]
     corrected = holm([pair.p for _, _, pair in known]) if known else np.empty(0)
     return tuple(
@@ -78,6 +85,7 @@ def _pair(
     stratum: Stratum,
     margin: float,
     alpha: float,
+    resolution: float,
 ) -> Iterator[PairResult]:
     """The two arms at one block; nothing where no seed has both."""
     here = {
@@ -85,7 +93,8 @@ def _pair(
         for arm in (name, control)
     }
     if here[name].keys() & here[control].keys():
-        yield statistics.compare(here, margin=margin, alpha=alpha).pairs[0]
+        told = statistics.compare(here, margin=margin, alpha=alpha, resolution=resolution)
+        yield told.pairs[0]
 
 
 def table(study: Study, found: tuple[Effect, ...]) -> Table:

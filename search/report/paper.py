@@ -10,6 +10,7 @@ from search.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
 from search.report.section import Table
+from spaces import arms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +59,23 @@ def _figures(study: Study) -> Iterator[tuple[str, Figure]]:
         yield "fig-mappings", diagram.figure(mappings.plane(trials[0]))
 
 
+def _held(study: Study) -> str:
+    """What judged the networks."""
+    if study.space.search.confirms is not None:
+        return ", none of them held out, and judged by the test images"
+    share = _said(study, "dataset", "val")
+    return f", a share of {share} of them held out for validation with a fixed seed"
+
+
+def _blocks(study: Study) -> str:
+    """At how many blocks each arm was trained; nothing without any."""
+    written = study.space.arms
+    if written is None or not written.blocks:
+        return ""
+    settings = {arms.block(values) for values in study.space.settings()}
+    return f" at each of {len(settings)} values of {', '.join(written.blocks)}"
+
+
 def _said(study: Study, *keys: str) -> str:
     """The value at a place of the trials' configs; what differs between them is "searched"."""
     found: set[str] = set()
@@ -70,7 +88,9 @@ def _said(study: Study, *keys: str) -> str:
 
 
 def _told(study: Study) -> comparing.Told | None:
-    return None if study.space.arms is None else comparing.told(study)
+    if study.space.arms is None or study.space.search.confirms is not None:
+        return None
+    return comparing.told(study)
 
 
 def methods(study: Study, confirmation: Study | None) -> str:
@@ -81,8 +101,8 @@ def methods(study: Study, confirmation: Study | None) -> str:
     said = [
         f"Networks were trained on {_said(study, 'dataset', 'name')}"
         + ("" if subset == "None" else f" ({subset} images)")
-        + f", a share of {_said(study, 'dataset', 'val')} of them held out for validation with a "
-        f"fixed seed, for {_said(study, 'training', 'epochs')} epochs (batch "
+        + _held(study)
+        + f", for {_said(study, 'training', 'epochs')} epochs (batch "
         f"{_said(study, 'training', 'batch_size')}, "
         f"{_said(study, 'training', 'optimizer', 'name')}, learning rate "
         f"{_said(study, 'training', 'optimizer', 'lr')}, "
@@ -90,16 +110,25 @@ def methods(study: Study, confirmation: Study | None) -> str:
         "last epoch, never the best over epochs.",
         "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
     ]
-    if study.space.arms is not None:
+    if search.confirms is not None:
+        said.append(
+            f"They are {len(study.trials)} networks chosen by the search {search.confirms.study}, "
+            f"trained anew with {search.replicates} seeds that it had not used."
+        )
+    elif study.space.arms is not None:
         compare = search.compare
         said.append(
             f"Arms shared split, data order and, where shapes agree, initial weights; each was "
-            f"trained with {search.replicates} seeds. Differences over matched blocks are given "
+            f"trained with {search.replicates} seeds{_blocks(study)}. Differences over matched "
+            "blocks and seeds, taken as independent, are given "
             f"with {100 * (1 - compare.alpha):g} % t intervals and two-sided sign-flip permutation "
             "tests, corrected over all pairs by Holm's procedure; equivalence within "
-            f"{100 * compare.margin:g} points was tested by two one-sided t tests. Margin and "
-            "level were fixed before training."
+            f"{100 * compare.margin:g} points was tested by two one-sided t tests."
         )
+        if "forked" not in study.history.study:
+            said.append("Margin and level were fixed before training.")
+        if (found := _told(study)) is not None and found.caveats:
+            said.append(f"Note: {'; '.join(found.caveats)}.")
     else:
         pruner = search.pruner.name if search.pruner else "no pruner"
         counts = study.outcomes()
@@ -113,10 +142,12 @@ def methods(study: Study, confirmation: Study | None) -> str:
         )
     if confirmation is not None:
         said.append(
-            f"Networks of the front were then trained anew with "
+            f"{len(confirmation.trials)} of the networks were then trained anew with "
             f"{confirmation.space.search.replicates} fresh seeds on training and validation "
-            "images and judged once by the test images, which the search never read."
+            "images and judged by the test images, which the search never read."
         )
+        if any("search.replicates" in changes for changes in confirmation.history.edits):
+            said.append("Note: seeds were added after their first results were seen.")
     used = ", ".join(
         f"{name} {versions[name]}"
         for name in ("eca-search", "torch", "optuna", "ray")

@@ -66,7 +66,7 @@ def test_a_comparison_that_can_prove_nothing_is_refused(run: Run, folder: Path) 
     code, out, err = run("compare", "rules.yaml", *ARMS, "--replicates", "6", "--out", "refused")
     assert code == 2
     assert not out
-    assert "6 seeds cannot tell 3 pairs apart" in err
+    assert "so few seeds (6) cannot tell 3 pairs apart" in err
     assert "--replicates 7 or more" in err
     assert not (folder / "refused").exists()
 
@@ -78,6 +78,9 @@ def test_the_plan_is_said_before_anything_trains(run: Run, folder: Path) -> None
     assert "3 arms at 2 blocks, 7 seeds: 5 networks, 35 trainings of 1 epochs" in out
     assert "k3 is published at backbone.width=0.5: the same network, trained once" in out
     assert "below 7 seeds no difference can be significant" in out
+    assert "would be refused" not in out
+    few = run("compare", "rules.yaml", *ARMS, "--replicates", "3", "--plan")[1]
+    assert "so 3 seeds would be refused, unless --anyway is given" in few
     code, out, _ = run("compare", "rules.yaml", *ARMS, "--replicates", "7", "--plan", "--json")
     told = json.loads(out)["plan"]
     assert (told["trainings"], told["smallest"]) == (35, 7)
@@ -113,6 +116,8 @@ def test_what_a_comparison_has_told(run: Run) -> None:
     # a mean of differences is the difference of means, to the last bits of doubles
     assert both["difference"] == pytest.approx(means["published"] - means["none"])
     assert told["caveats"] == []
+    assert len(told["results"]) == 42  # three arms at two widths with seven seeds
+    assert {"arm", "block", "seed", "val_accuracy"} == told["results"][0].keys()
 
 
 @pytest.mark.usefixtures("_compared")
@@ -125,6 +130,10 @@ def test_a_comparison_reads_in_plain_words(run: Run, folder: Path) -> None:
     assert "chosen afterwards, prove less" in out
     code, out, _ = run("compare", "runs/rules-compare", "--against", "none", "--json")
     assert {pair["b"] for pair in json.loads(out)["pairs"]} == {"none"}
+    assert "compared with none alone, as was chosen afterwards" in json.loads(out)["caveats"][0]
+    code, _, err = run("compare", "runs/rules-compare", "--against", "noen")
+    assert code == 2
+    assert "no such arm; did you mean 'none'?" in err
     assert "pruner" not in (folder / "runs/rules-compare/space.yaml").read_text()
 
 
@@ -135,6 +144,30 @@ def test_more_seeds_are_owned_up_to(run: Run) -> None:
     assert code == 0, err
     assert "published - k3" in out
     assert "seeds were added after results were seen" in out
+
+
+def test_arms_that_are_one_network_go_by_the_first(run: Run) -> None:
+    """Also where the one to compare with is the third of them."""
+    same = ["--arm", "a=", "--arm", "b=", "--arm", "c=", "--arm", "d=attention=none"]
+    code, out, err = run("compare", "rules.yaml", *same, "--against", "c", "--plan", "--json")
+    assert code == 0, err
+    plan = json.loads(out)["plan"]
+    assert plan["pairs"] == [["d", "a"]]
+    assert [(one["arm"], one["of"]) for one in plan["same"]] == [("b", "a"), ("c", "a")]
+
+
+def test_an_arm_that_cannot_train_takes_no_other_with_it(run: Run, folder: Path) -> None:
+    """What it lost is said; the other arms are compared."""
+    plugin = str(Path(__file__).parents[1] / "plugins" / "faulty.py")
+    broken = "bad=attention={name: faulty, fault: raise, after: 1}"
+    said = ["--arm", "a=", "--arm", "d=attention=none", "--arm", broken, "--plugin", plugin]
+    few = ["--replicates", "2", "--anyway", "name=lame", "search.failures.max=1"]
+    run("compare", "rules.yaml", *said, *few)
+    code, out, err = run("compare", "runs/lame", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [("a", "d")]
+    assert told["caveats"] == ["left out, as no seed of it has a result: bad"]
 
 
 def test_a_study_without_arms_compares_nothing(run: Run) -> None:
@@ -173,6 +206,12 @@ def test_a_study_is_confirmed_by_the_test_images(run: Run, folder: Path) -> None
     code, out, _ = run("resume", "runs/plain-confirm")
     assert code == 0
     assert "shrinkage" in out
+    assert run("report", "runs/plain-confirm", "--paper")[0] == 0
+    paper = folder / "runs/plain-confirm/report/paper"
+    assert "judged by the test images" in (paper / "methods.tex").read_text()
+    assert not (paper / "comparison.csv").exists()
+    assert run("report", "runs/plain", "--paper")[0] == 0
+    assert (folder / "runs/plain/report/paper/confirmed.csv").exists()
 
 
 def test_a_winner_without_a_site_can_be_confirmed_and_written(run: Run, folder: Path) -> None:
