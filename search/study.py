@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 TOLD = ("reason", "detail", "text")
 """Fields of records that hold what a library or a person's own code has said."""
+GROWING = "search.replicates"
+"""The key of the space that says how many seeds there are."""
 SAID = 10_000
 """At most so many characters of it are kept."""
 
@@ -181,6 +183,7 @@ class Study:
         """Keep the space that this driver was given, and in which keys (old, new) it differs."""
         if changes:
             self._record("edit", space=self.space.to_yaml(), changes=dict(changes))
+            self._queue_more()
 
     def carried(self, trials: int) -> None:
         """Say that so many trials of another study were taken over, which is all there are."""
@@ -461,15 +464,25 @@ class Study:
             self.start(self._assignment(*waiting), "")
             self.end(*waiting, Ending("pruned", self.stopping[number]))
 
-    def _queue_replicates(self, number: int) -> bool:
+    def _queue_more(self) -> None:
+        """Queue the seeds that a driver was given beyond those that the study began with.
+
+        Earlier ones that a finished trial lacks were stopped by a person, and stay so.
+        """
+        grown = [edit[GROWING][0] for edit in self.history.edits if GROWING in edit]
+        for trial in self.trials if grown else ():
+            if trial.outcome == "finished":
+                self._queue_replicates(trial.number, first=grown[0])
+
+    def _queue_replicates(self, number: int, first: int = 1) -> bool:
         """Queue what a trial whose first replicate has finished still lacks; True: something."""
         trial = self.history.trials[number]
-        first = trial.replicates[0].outcome if trial.replicates else None
-        if first != "finished" or number in self.stopping:
+        began = trial.replicates[0].outcome if trial.replicates else None
+        if began != "finished" or number in self.stopping:
             return False
         missing = [
             (number, index)
-            for index in range(1, max(self.space.search.replicates, planned(trial)))
+            for index in range(first, max(self.space.search.replicates, planned(trial)))
             if replicate_of(trial, index) is None and (number, index) not in self._queue
         ]
         self._queue.extend(missing)
@@ -590,10 +603,9 @@ class Study:
             ended = bool(trial.replicates) and trial.replicates[0].outcome is not None
             if ended and (trial.outcome is None or self._sampling.main.waits(trial.number)):
                 self._settle(trial.number)
-            elif trial.outcome == "finished":  # this driver may have been given more seeds
-                self._queue_replicates(trial.number)
         for number in list(self.stopping):
             self._end_waiting(number)
+        self._queue_more()
         self.commit()
 
 
