@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 
 @command(
-    example="eca-search compare cifar10_where --replicates 10 --block backbone.width=[0.5,1.0] \\\n"
-    "    --arm 'published=attention={name: eca}' --arm 'none=attention={name: none}' \\\n"
-    "    --arm 'k3=attention={name: eca, mapping: {name: constant, kernel_size: 3}}'\n"
-    "eca-search compare runs/cifar10-where-compare --json | jq .pairs"
+    example="eca-search compare cifar10_rules --plan\n"
+    "eca-search compare digits --replicates 8 --arm eca=attention=eca --arm none=attention=none\n"
+    "eca-search compare runs/digits-compare --json"
 )
 @click.argument("space")
 @overrides

@@ -174,7 +174,7 @@ def test_proposals_that_cannot_be_built_are_counted(
     assert counts["infeasible"] == 0
     assert f"{counts['invalid']} invalid" in text.tally(study)
     assert f"{counts['invalid']} invalid" in projection.description(
-        Snapshot.of(study, live=False), {}, ""
+        Snapshot.of(study, live=False), {}, view.pages("1")
     )
     study.close()
     assert told(capsys, "status", study.folder)["counts"]["invalid"] == counts["invalid"]
