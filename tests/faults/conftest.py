@@ -136,6 +136,12 @@ def facts(study: Study) -> list[Any]:
     ]
 
 
+@pytest.fixture(scope="session")
+def came_to() -> Callable[[Study], list[Any]]:
+    """What a study came to, for another that should have come to the same."""
+    return facts
+
+
 def _holds(folder: Path, twin: Study, *, kills: int) -> None:
     """Every invariant, of a study that was disturbed so often and has come to its end."""
     _acknowledged_is_there(folder)

@@ -1,11 +1,13 @@
 """Two Ray nodes of one CPU each on this machine, taken away when asked to.
 
-A script: it prints the cluster's address, then obeys `remove` (the second node, at once), `behead`
-(what makes the first one the head) and the end of stdin, after which nothing of it is left.
+A script: it prints the cluster's address and, as JSON, each node's id by the process that starts
+its workers. Then it obeys `remove` (the second node, at once), `behead` (what makes the first one
+the head) and the end of stdin, after which nothing of it is left.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 
 from ray.cluster_utils import Cluster
@@ -16,6 +18,9 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
     print(cluster.address, flush=True)
+    nodes = (cluster.head_node, second)
+    parents = {node.all_processes["raylet"][0].process.pid: node.node_id for node in nodes}
+    print(json.dumps(parents), flush=True)
     for line in sys.stdin:
         if line.strip() == "remove":
             cluster.remove_node(second, allow_graceful=False)

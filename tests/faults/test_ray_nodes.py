@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import search
 from search.errors import JournalError
 from search.journal import FILE
+from search.study import Study
 
 NODES = Path(__file__).parent / "nodes.py"
 WriteSpace = Callable[..., Path]
@@ -30,7 +33,16 @@ class Nodes:
 
     process: subprocess.Popen[str]
     address: str
+    parents: dict[int, str]  # node ids by the process that starts a node's workers
     environment: dict[str, str]
+
+    def of(self, worker: str) -> str:
+        """The id of the node that a worker (`host:pid`) lives on; empty where it lives no more."""
+        try:
+            stat = Path(f"/proc/{worker.rpartition(':')[2]}/stat").read_text()
+        except FileNotFoundError:
+            return ""
+        return self.parents.get(int(stat.rpartition(")")[2].split()[1]), "")
 
     def lose(self, what: str) -> None:
         """`remove` the second node, or `behead` the cluster."""
@@ -66,7 +78,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    yield Nodes(process, process.stdout.readline().strip(), environment)
+    address = process.stdout.readline().strip()
+    parents = {int(pid): node for pid, node in json.loads(process.stdout.readline()).items()}
+    yield Nodes(process, address, parents, environment)
     process.stdin.close()
     try:
         process.wait(timeout=60)
@@ -116,14 +130,36 @@ def test_without_its_token_a_cluster_is_not_entered(
     assert not (tmp_path / "runs").exists()
 
 
+def workers(folder: Path) -> list[str]:
+    """Who has taken up attempts so far, also while somebody writes the journal."""
+    try:
+        study = search.load(folder)
+    except JournalError:
+        return []
+    return [a.worker for t in study.trials for r in t.replicates for a in r.attempts if a.worker]
+
+
 def test_a_node_that_goes_takes_no_trial_along(
-    nodes: Nodes, write_space: WriteSpace, tmp_path: Path
+    nodes: Nodes,
+    write_space: WriteSpace,
+    tmp_path: Path,
+    came_to: Callable[[Study], list[Any]],
 ) -> None:
-    """Its attempt was preempted, which is no failure; the trial goes on on the other node."""
+    """A search over both nodes loses one: what it came to is what it comes to undisturbed.
+
+    The attempt that was there is preempted, which is no failure; its trial goes on on the other.
+    """
     space = write_space(
-        trials=2, epochs=40, attention="{name: none}", search="failures: {crashed: 0}"
+        trials=4, epochs=40, search="sampler: {name: RandomSampler}\nfailures: {crashed: 0}"
     )
     folder = tmp_path / "runs" / "small"
+    seen: dict[str, str] = {}
+
+    def both_at_work() -> bool:
+        seen.update({worker: nodes.of(worker) for worker in workers(folder) if worker not in seen})
+        begun = sum(n >= 2 for n in epochs(folder).values())
+        return begun >= 2 and set(seen.values()) == set(nodes.parents.values())
+
     with subprocess.Popen(
         nodes.command(space, tmp_path / "runs"),
         env=nodes.environment,
@@ -131,17 +167,22 @@ def test_a_node_that_goes_takes_no_trial_along(
         stderr=subprocess.STDOUT,
         text=True,
     ) as driver:
-        wait_until(lambda: sum(n >= 2 for n in epochs(folder).values()) == 2, driver)
+        wait_until(both_at_work, driver)
         nodes.lose("remove")
         said, _ = driver.communicate()
     study = search.load(folder)
+    alone = search.run(space, out=tmp_path / "alone", executor="inprocess")
 
     assert driver.returncode == 0, said
-    attempts = [[a.outcome for a in trial.replicates[0].attempts] for trial in study.trials]
-    assert sorted(attempts) == [["finished"], ["preempted", "finished"]]
-    assert study.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
-    for trial in study.trials:
-        assert [epoch["epoch"] for epoch in trial.replicates[0].curve] == list(range(1, 41))
+    attempts = [a for t in study.trials for r in t.replicates for a in r.attempts]
+    assert sorted(str(a.outcome) for a in attempts) == ["finished"] * 4 + ["preempted"]
+    (lost,) = (a.worker for a in attempts if a.outcome == "preempted")
+    _, gone = nodes.parents.values()
+    assert seen[lost] == gone
+    assert study.outcomes() == {"finished": 4, "pruned": 0, "failed": 0}
+    assert came_to(study) == came_to(alone)  # the same networks with the same curves
+    assert [t.number for t in study.pareto()] == [t.number for t in alone.pareto()]
+    assert study.hypervolume() == alone.hypervolume()
 
 
 def test_a_study_outlives_its_cluster(
