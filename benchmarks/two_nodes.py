@@ -2,8 +2,8 @@
 
     sudo python benchmarks/two_nodes.py [--trials 6] [--epochs 30]
 
-The nodes are real `ray start` in two network namespaces (`ip netns`, hence root) that a cable joins,
-each with its own address, host name, folder and one CPU, behind a token. The search runs on the
+The nodes are real `ray start` in two network namespaces (`ip netns`, hence root) that a cable
+joins, each with its own address, host name and one CPU, behind a token. The search runs on the
 head's side with `--address`; when trials are under way on both, every process of the second node
 gets SIGKILL. What is counted: attempts by node and by how they ended, and the trials whose curve
 equals that of the same search in one process, undisturbed; fronts and hypervolumes are compared.
@@ -102,9 +102,8 @@ def start(host: str, scratch: Path, environment: dict[str, str]) -> None:
         "--object-store-memory=100000000",
         f"--node-ip-address={HOSTS[host]}",
     ]
-    (scratch / host).mkdir()
     if host == "eca-head":
-        options += [f"--temp-dir={scratch / host}"]
+        options += [f"--temp-dir={scratch}"]
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *options]
     subprocess.run(
         on(host, *ray), env=environment, check=True, capture_output=True, text=True, timeout=120

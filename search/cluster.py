@@ -51,6 +51,16 @@ class Cluster:
     gpus: float
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node that trials may go to: its host name and address, and what Ray counts there."""
+
+    name: str
+    id: str
+    cpus: float
+    gpus: float
+
+
 class HeadGone(BaseException):
     """The cluster's head answers no more.
 

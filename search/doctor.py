@@ -29,6 +29,9 @@ LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 TORCHVISION = 15
 """torchvision 0.(n + 15) is built for torch 2.n."""
 
+ROOTLESS = ("digits", "image_folder")
+"""Datasets that are looked for nowhere: it comes with scikit-learn; its root is the space's."""
+
 PROBE = """
 import json, torch
 devices = []
@@ -42,15 +45,19 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "dev
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `fail` where a search cannot run, `warn` where it may suffer."""
+    """One thing looked at: `fail` where a search cannot run, `warn` where it may suffer.
+
+    `node` is the cluster's node that it was found on; empty: this machine.
+    """
 
     name: str
     state: Literal["ok", "warn", "fail"]
     found: str
     remedy: str = ""
+    node: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.found}"
+        return ": ".join(filter(None, (self.node, self.name, self.found)))
 
 
 def findings(out: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
@@ -142,7 +149,7 @@ def _gpus(about: dict[str, Any]) -> Finding:
 
 
 def _disk(out: Path) -> Finding:
-    place = _existing(out.absolute())
+    place = existing(out.absolute())
     free = shutil.disk_usage(place).free / GIB
     found = f"{free:.1f} GiB free at {place}"
     remedy = "make room, or give `run` another --out"
@@ -177,7 +184,7 @@ def _store(out: Path, tracking_uri: str | None) -> Finding:
 def sqlite_store(file: Path, remedy: str) -> Finding:
     """Whether a SQLite file is there, whole and MLflow's, or can be made."""
     if not file.exists():
-        place = _existing(file.parent)
+        place = existing(file.parent)
         state: Literal["ok", "fail"] = "ok" if os.access(place, os.W_OK) else "fail"
         found = f"{file} is made at the first run" if state == "ok" else f"{place} is not writable"
         return Finding("MLflow store", state, found, remedy if state == "fail" else "")
@@ -208,7 +215,7 @@ def _data() -> Finding:
 
     found, absent = [], []
     for name in catalogue.names("dataset"):
-        if name in ("digits", "image_folder"):  # comes with scikit-learn; has a root of its own
+        if name in ROOTLESS:
             continue
         system = getattr(variants.module("dataset", name), "DEBIAN", ())
         places = folders(Dataset(name=name), *([system] if isinstance(system, str) else system))
@@ -240,7 +247,7 @@ def _shared_memory() -> Finding:
     return Finding("/dev/shm", "warn", f"{size:.2f} GiB free", remedy)
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The nearest folder above that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
 

@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
@@ -37,8 +38,9 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.cluster import LOOPBACK, Cluster, HeadGone, Pulse, environment, knock, own
+from search.cluster import LOOPBACK, Cluster, HeadGone, Node, Pulse, environment, knock, own
 from search.errors import Unfit
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
@@ -398,6 +400,37 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
         finally:
             if ours:
                 ray.shutdown()
+
+
+def everywhere(
+    module: ModuleType, look: Callable[[Any], Any], question: Any, *, timeout: float = 120
+) -> Iterator[tuple[Node, Any]]:
+    """What `look(question)` answers on each node that trials may go to; a str: why it did not.
+
+    The function and its module travel as source, so that a node need not have them. It is given no
+    CPU, so that it need not wait for trials to end, and `timeout` seconds.
+    """
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        asked = []
+        for node in ray.nodes():
+            have = node["Resources"]
+            if node["Alive"] and (have.get("CPU") or have.get("GPU")):
+                name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+                there = Node(name, node["NodeID"], have.get("CPU", 0), have.get("GPU", 0))
+                only_there = NodeAffinitySchedulingStrategy(there.id, soft=False)
+                task = ray.remote(num_cpus=0, max_retries=0)(look)
+                asked.append((there, task.options(scheduling_strategy=only_there).remote(question)))
+        until = time.monotonic() + timeout
+        for there, answer in asked:
+            try:
+                yield there, ray.get(answer, timeout=max(1.0, until - time.monotonic()))
+            except ray.exceptions.GetTimeoutError:
+                yield there, f"no answer within {timeout:g} s"
+            except ray.exceptions.RayError as error:
+                yield there, _sentence(_whole(error).splitlines(), error)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def _init(where: str, cpus: int | None) -> None:

@@ -104,6 +104,9 @@ tracking_uri = click.option(
     metavar="URI",
     help="The MLflow store; else $MLFLOW_TRACKING_URI, else SQLite.",
 )
+address = click.option(
+    "--address", metavar="RAY", help="A Ray cluster; else $RAY_ADDRESS, else one started here."
+)
 overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]...")
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import as_json, command, emit, overrides, plugin, tracking_uri, warn
-from search.commands.run import address, again, drive, executor, force, max_concurrent, out
+from search.commands import address, as_json, command, emit, overrides, plugin, tracking_uri, warn
+from search.commands.run import again, drive, executor, force, max_concurrent, out
 
 if TYPE_CHECKING:
     from search.comparing import Plan, Same, Told

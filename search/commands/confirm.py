@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import as_json, command, emit, overrides, study_dir, tracking_uri, warn
+from search.commands import (
+    address,
+    as_json,
+    command,
+    emit,
+    overrides,
+    study_dir,
+    tracking_uri,
+    warn,
+)
 from search.commands.read import trial_of
-from search.commands.run import address, again, drive, executor, force, max_concurrent
+from search.commands.run import again, drive, executor, force, max_concurrent
 
 if TYPE_CHECKING:
     from search.confirming import Confirmation

@@ -5,11 +5,21 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import click
 
-from search.commands import as_json, command, emit, study_dir, tracking_uri, warn
+from search.commands import (
+    address,
+    as_json,
+    command,
+    emit,
+    plugin,
+    study_dir,
+    tracking_uri,
+    warn,
+)
 
 
 @command(example="eca-search sync runs/digits\neca-search sync runs/digits --optuna-log")
@@ -85,7 +95,10 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     click.echo(f"{study.name}: {what}; {text.size(kept)} of checkpoints are kept")
 
 
-@command(example="eca-search doctor --out /data/runs")
+@command(
+    example="eca-search doctor --out /data/runs\n"
+    "eca-search doctor --cluster --address head:6379 --space imagenet.yaml --out /shared/runs"
+)
 @click.option(
     "--out",
     default="runs",
@@ -94,16 +107,42 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="The folder of studies whose disk and store are looked at.",
 )
+@click.option("--cluster", is_flag=True, help="Look at every node of a Ray cluster as well.")
+@address
+@click.option(
+    "--space", metavar="SPACE", help="With --cluster: whose data and checkpoints are looked at."
+)
+@plugin
 @tracking_uri
 @as_json
-def doctor(out: Path, tracking_uri: str | None, as_json: bool) -> int:
-    """Say whether this machine is fit for a search; each failing line comes with its remedy."""
-    from search import doctor as checks
+def doctor(
+    out: Path,
+    cluster: bool,
+    address: str | None,
+    space: str | None,
+    plugins: tuple[Path, ...],
+    tracking_uri: str | None,
+    as_json: bool,
+) -> int:
+    """Say whether this machine is fit for a search; each failing line comes with its remedy.
 
+    With --cluster every node is asked the same: has it this Python, these libraries, this tool and
+    plugins, the data; does it see its GPUs; does it share the folder of studies?
+    """
+    from search import doctor as checks
+    from search import nodes
+
+    if not cluster and (address or space or plugins):
+        raise click.UsageError("--address, --space and --plugin are of --cluster; add it")
+    looked = checks.findings(out, tracking_uri)
+    if cluster:
+        question = nodes.question(out, space, plugins)
+        looked = chain(looked, nodes.findings(address, question))
     found = []
-    for finding in checks.findings(out, tracking_uri):
+    for finding in looked:
         found.append(finding)
-        if not as_json:
+        part = finding.node and finding.state == "ok" and finding.name != nodes.WHOLE
+        if not (as_json or part):
             color = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.state]
             click.echo(f"{click.style(f'{finding.state:4}', fg=color)}  {finding}")
             if finding.remedy:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.commands import command, overrides, plugin, study_dir, tracking_uri, warn
+from search.commands import address, command, overrides, plugin, study_dir, tracking_uri, warn
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     Watch = Callable[[Study], None]
     Say = Callable[[str], None]
 
-address = click.option(
-    "--address", metavar="RAY", help="A Ray cluster; else $RAY_ADDRESS, else one started here."
-)
 out = click.option(
     "--out",
     default="runs",

@@ -1,8 +1,9 @@
 """Two Ray nodes of one CPU each on this machine, taken away when asked to.
 
-A script: it prints the cluster's address and, as JSON, each node's id by the process that starts
-its workers. Then it obeys `remove` (the second node, at once), `behead` (what makes the first one
-the head) and the end of stdin, after which nothing of it is left.
+A script: `nodes.py [JSON]`, the environment of the second node where it is not the first's. It
+prints the cluster's address and, as JSON, each node's id by the process that starts its workers.
+Then it obeys `remove` (the second node, at once), `behead` (what makes the first one the head) and
+the end of stdin, after which nothing of it is left.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ray.cluster_utils import Cluster
 def main() -> None:
     """Start the nodes and do as stdin says."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1, env_vars=json.loads((sys.argv[1:] or ["{}"])[0]))
     print(cluster.address, flush=True)
     nodes = (cluster.head_node, second)
     parents = {node.all_processes["raylet"][0].process.pid: node.node_id for node in nodes}

@@ -54,7 +54,10 @@ OPTIONS = {
     "report": {"--out", "--markdown", "--paper"},
     "export": {"--out", "--replicate", "--force", "--json"},
     "gc": {"--dry-run", "--json"},
-    "doctor": {"--out", "--tracking-uri", "--json"},
+    "doctor": {
+        *("--out", "--tracking-uri", "--json"),
+        *("--cluster", "--address", "--space", "--plugin"),
+    },
     "schema": set[str](),
 }
 """What scripts are written against: a change here is a change to their world."""
