@@ -34,6 +34,10 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 
+DRIVERS = ("MLFLOW_", "DATABRICKS_")
+"""Beginnings of variables by which the driver speaks to MLflow: no worker, which runs people's own
+variants, is told its password."""
+
 LOOPBACK = "127.0.0.1"
 PATIENCE = 10.0
 """Seconds a head may be silent before the search is paused."""
@@ -148,6 +152,22 @@ def environment(more: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)  # RAY_AUTH_MODE is set by Ray as well
             else:
                 os.environ[name] = value
+
+
+def forget() -> dict[str, str]:
+    """Take what is the driver's alone out of this process's environment; returns what it was."""
+    names = [name for name in os.environ if name.startswith(DRIVERS)]
+    return {name: os.environ.pop(name) for name in names}
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Processes that are started meanwhile do not inherit what is the driver's alone."""
+    taken = forget()
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def own(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -40,7 +40,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.cluster import LOOPBACK, Cluster, HeadGone, Node, Pulse, environment, knock, own
+from search.cluster import (
+    LOOPBACK,
+    Cluster,
+    HeadGone,
+    Node,
+    Pulse,
+    environment,
+    forget,
+    knock,
+    own,
+    withheld,
+)
 from search.errors import Unfit
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
@@ -70,7 +81,8 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
     attempt = staticmethod(attempt)
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first assignment."""
+        """Take the first assignment, without what a job's own environment told of MLflow."""
+        forget()
         self._take(config)
 
     def step(self) -> dict[str, Any]:
@@ -439,15 +451,16 @@ def _init(where: str, cpus: int | None) -> None:
     several = constants.ENABLE_RAY_CLUSTER  # on Linux Ray takes no loopback address unless told
     constants.ENABLE_RAY_CLUSTER = several and where != "local"
     try:
-        ray.init(
-            address=where,
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **({"_node_ip_address": LOOPBACK} if where == "local" else {}),
-        )
+        with withheld():
+            ray.init(
+                address=where,
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                **({"_node_ip_address": LOOPBACK} if where == "local" else {}),
+            )
     except (ray.exceptions.AuthenticationError, ConnectionError):
         raise Unfit(
             f"the Ray cluster at {where} refuses us: it asks for another token, or is no Ray\n"
