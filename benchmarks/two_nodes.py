@@ -52,22 +52,27 @@ search: {trials: TRIALS, sampler: {name: RandomSampler}}
 
 @contextmanager
 def network() -> Iterator[None]:
-    """Two namespaces, named as their hosts, and a cable between them."""
+    """A namespace for each host, and a cable between the two."""
     ends = [f"eca{secrets.token_hex(3)}{side}" for side in "ab"]
     try:
         run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
         for (host, address), end in zip(HOSTS.items(), ends, strict=True):
-            run("ip", "netns", "add", host)
-            run("ip", "link", "set", end, "netns", host)
-            run("ip", "-n", host, "address", "add", f"{address}/24", "dev", end)
-            run("ip", "-n", host, "link", "set", end, "up")
-            run("ip", "-n", host, "link", "set", "lo", "up")
+            run("ip", "netns", "add", inside(host))
+            run("ip", "link", "set", end, "netns", inside(host))
+            run("ip", "-n", inside(host), "address", "add", f"{address}/24", "dev", end)
+            run("ip", "-n", inside(host), "link", "set", end, "up")
+            run("ip", "-n", inside(host), "link", "set", "lo", "up")
         yield
     finally:
         for host in HOSTS:
             kill(host)
-            subprocess.run(["ip", "netns", "del", host], stderr=subprocess.DEVNULL)
+            subprocess.run(["ip", "netns", "del", inside(host)], stderr=subprocess.DEVNULL)
         subprocess.run(["ip", "link", "del", ends[0]], stderr=subprocess.DEVNULL)
+
+
+def inside(host: str) -> str:
+    """A host's namespace: there may be others of that name."""
+    return f"{host}-{os.getpid()}"
 
 
 def run(*command: str) -> str:
@@ -77,12 +82,12 @@ def run(*command: str) -> str:
 def on(host: str, *command: str) -> list[str]:
     """A command line that runs on a host, under its name."""
     named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
-    return ["ip", "netns", "exec", host, *named, *command]
+    return ["ip", "netns", "exec", inside(host), *named, *command]
 
 
 def kill(host: str) -> int:
     """End every process of a host at once; how many there were."""
-    told = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True)
+    told = subprocess.run(["ip", "netns", "pids", inside(host)], capture_output=True, text=True)
     pids = [int(pid) for pid in told.stdout.split()]
     for pid in pids:
         try:
