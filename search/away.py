@@ -44,7 +44,7 @@ _TROUBLES = (
     (
         r"No module named '(?:psycopg|pymysql|MySQLdb|pyodbc|pymssql)",
         "driver",
-        "Python's driver of that database is missing: install it here (psycopg2, PyMySQL, pyodbc)",
+        "its driver for Python is missing: install it here (eca-search[postgres], PyMySQL)",
     ),
     (r"database is locked", "locked", "another program holds it: let that one end"),
     (r"disk is full|No space left", "full", "its disk is full: make room there"),
