@@ -6,6 +6,7 @@ write to stderr and never stop a search: a stream that is closed is written to n
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from search import text
@@ -46,9 +48,15 @@ class Progress(Protocol):
 
 
 @contextmanager
-def shown(*, color: bool | None = None) -> Iterator[Progress]:
-    """Progress on stderr: the block on a terminal that can show it, lines anywhere else."""
+def shown(*, color: bool | None = None, as_json: bool = False) -> Iterator[Progress]:
+    """Progress on stderr: the block on a terminal that can show it, lines anywhere else.
+
+    With `as_json` each of them is a JSON object, also on a terminal.
+    """
     stream = sys.stderr
+    if as_json:
+        yield JsonLines(stream)
+        return
     terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
     colored = terminal and color is not False and not os.environ.get("NO_COLOR")
     progress = Block(stream, colored) if terminal else Lines(stream)
@@ -160,11 +168,18 @@ class Lines:
             return
         self._looked = now
         left = self._pace.left(study)
-        for line in (*self._events.seeds(study), *(line for _, line in self._events.news(study))):
-            self.say(line)
+        for line in self._events.seeds(study):
+            self.tell(line, "seed", study)
+        for trial, line in self._events.news(study):
+            self.tell(line, "attempt" if trial.outcome is None else "trial", study, trial)
         if now - self._spoke > QUIET:
             eta = "" if left is None else f"; ETA {text.duration(left)}"
-            self.say(f"{text.tally(study)}{eta}; {'; '.join(_running(study, SHOWN))}")
+            line = f"{text.tally(study)}{eta}; {'; '.join(_running(study, SHOWN))}"
+            self.tell(line, "state", study)
+
+    def tell(self, line: str, event: str, study: Study, trial: Trial | None = None) -> None:
+        """Print what has happened; the line says it all."""
+        self.say(line)
 
     def say(self, line: str) -> None:
         """Print one line, unless nobody reads any more."""
@@ -177,6 +192,33 @@ class Lines:
 
     def close(self) -> None:
         """Nothing is left open."""
+
+
+class JsonLines(Lines):
+    """The same events as JSON objects, one a line, for what collects logs.
+
+    Each has `time` (UTC, ISO 8601), `event` and `message`, the line that is printed otherwise. An
+    event is a `trial` that ended, an `attempt` that goes again, a `seed`, the `state` of things
+    after a quiet minute, or a `note`; what is about a trial has `study`, `trial`, `name` and
+    `outcome`, and its objectives as `values` where it has them.
+    """
+
+    def tell(self, line: str, event: str, study: Study, trial: Trial | None = None) -> None:
+        """One event as an object."""
+        facts: dict[str, object] = {"study": study.name}
+        if trial is not None:
+            facts |= {"trial": trial.number, "name": text.clean(trial.name)}
+            facts |= {"outcome": trial.outcome, "values": trial.objectives}
+        self._object(line, event, **facts)
+
+    def say(self, line: str) -> None:
+        """A line that is not about a trial, as an object."""
+        self._object(line, "note")
+
+    def _object(self, message: str, event: str, **facts: object) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        told = {"time": now, "event": event, "message": message, **facts}
+        super().say(json.dumps(told, ensure_ascii=False))
 
 
 class Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,13 @@ max_concurrent = click.option(
     metavar="N",
     help="At most so many trials at a time.",
 )
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How progress is told on stderr: for a person, or one JSON object a line.",
+)
 again = click.option(
     "--resume", "again", is_flag=True, help="Go on where the study was started before."
 )
@@ -64,6 +72,7 @@ force = click.option(
 @again
 @fork
 @force
+@log_format
 @tracking_uri
 def run(
     space: str,
@@ -76,6 +85,7 @@ def run(
     again: bool,
     fork: bool,
     force: bool,
+    log_format: str,
     tracking_uri: str | None,
 ) -> int:
     """Search SPACE, a file or the name of a ready space: train its trials, print the Pareto front.
@@ -108,7 +118,7 @@ def run(
             say=say,
         )
 
-    return drive(start, _summed_up)
+    return drive(start, _summed_up, as_json=log_format == "json")
 
 
 @command(
@@ -125,6 +135,7 @@ def run(
 @executor
 @address
 @max_concurrent
+@log_format
 @tracking_uri
 def resume(
     study_dir: Path,
@@ -135,6 +146,7 @@ def resume(
     executor: str | None,
     address: str | None,
     max_concurrent: int | None,
+    log_format: str,
     tracking_uri: str | None,
 ) -> int:
     """Go on with the study in STUDY_DIR from its journal.
@@ -162,7 +174,7 @@ def resume(
             say=say,
         )
 
-    return drive(start, _summed_up)
+    return drive(start, _summed_up, as_json=log_format == "json")
 
 
 def _summed_up(study: Study) -> None:
@@ -181,7 +193,10 @@ def _summed_up(study: Study) -> None:
 
 
 def drive(
-    start: Callable[[Watch, Say, Callable[[Path], None]], Study], tell: Callable[[Study], None]
+    start: Callable[[Watch, Say, Callable[[Path], None]], Study],
+    tell: Callable[[Study], None],
+    *,
+    as_json: bool = False,
 ) -> int:
     """Drive a study under signals and in sight, and `tell` how it ended; returns the exit code."""
     from search import journal, progress
@@ -189,10 +204,11 @@ def drive(
     from search.interrupts import Interrupts
 
     folder: list[Path] = []
+    speak = progress.JsonLines(sys.stderr).say if as_json else warn
     color = click.get_current_context().color
     with Interrupts() as interrupts:
         try:
-            with progress.shown(color=color) as shown:
+            with progress.shown(color=color, as_json=as_json) as shown:
 
                 def watch(study: Study) -> None:
                     folder[:] = [study.folder]  # a fork's is not the one that was given
@@ -205,28 +221,28 @@ def drive(
 
                 study = start(watch, say, folder.append)
         except KeyboardInterrupt:
-            _paused(folder, "stopped before the study began; nothing was written")
+            _paused(folder, "stopped before the study began; nothing was written", speak)
             return interrupts.code
         except Stopped:
-            _paused(folder, "")
+            _paused(folder, "", speak)
             return 75
         except OSError as error:
             if not (folder and journal.exists(folder[-1])):
                 raise
-            warn(f"{error.filename or folder[-1]}: {error.strerror or error}")
-            _paused(folder, "")
+            speak(f"{error.filename or folder[-1]}: {error.strerror or error}")
+            _paused(folder, "", speak)
             return 75
     tell(study)
     return verdict(study)
 
 
-def _paused(folder: list[Path], otherwise: str) -> None:
+def _paused(folder: list[Path], otherwise: str, speak: Say) -> None:
     from search import journal, text
 
     if folder and journal.exists(folder[-1]):
-        warn(f"paused; go on with: {text.typed('resume', folder[-1], None)}")
+        speak(f"paused; go on with: {text.typed('resume', folder[-1], None)}")
     elif otherwise:
-        warn(otherwise)
+        speak(otherwise)
 
 
 def verdict(study: Study) -> int:

@@ -33,8 +33,8 @@ OPTIONS = {
     "complexity": {
         *("--attention", "--image-size", "--latency", "--batch-size", "--plugin", "--json"),
     },
-    "run": {"--out", "--plugin", "--resume", "--fork", "--force", *EXECUTION},
-    "resume": {"--trials", "--fork", "--force", *EXECUTION},
+    "run": {"--out", "--plugin", "--resume", "--fork", "--force", "--log-format", *EXECUTION},
+    "resume": {"--trials", "--fork", "--force", "--log-format", *EXECUTION},
     "status": {"--json"},
     "stop": {"--wait"},
     "logs": {"--attempt", "--replicate", "--json"},

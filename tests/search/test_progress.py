@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import spaces
 from search import progress, text
-from search.progress import Block, Lines
+from search.progress import Block, JsonLines, Lines
 from search.study import Study
 from search.trial import Candidate, Ending
 
@@ -259,3 +260,24 @@ def test_a_command_can_be_typed_as_it_is_shown(name: str, tmp_path: Path) -> Non
         ["bash", "-c", f"printf '%s|' {said}"], capture_output=True, text=True, check=True
     )
     assert words.stdout == f"eca-search|resume|{tmp_path / name}|"
+
+
+def test_a_log_of_json_objects(study: Study) -> None:
+    """Each event is one object: what kind it is, the line for a person, and a trial's facts."""
+    stream = io.StringIO()
+    lines = JsonLines(stream)
+    lines.say("Ray at 10.0.0.1")
+    finish(study)
+    train(study, 0.5, ending=Ending("crashed", "a \x1b[31mfault"))
+    lines(study)
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert [each["event"] for each in told] == ["note", "trial", "attempt"]
+    assert (told[0]["message"], "trial" in told[0]) == ("Ray at 10.0.0.1", False)
+    assert told[1]["study"] == "seen"
+    assert (told[1]["trial"], told[1]["outcome"]) == (0, "finished")
+    assert told[1]["values"]["val_accuracy"] == 0.8
+    assert told[1]["message"].startswith(told[1]["name"])
+    assert (told[2]["trial"], told[2]["outcome"], told[2]["values"]) == (1, None, None)
+    assert all(each["time"].endswith("+00:00") for each in told)
+    assert "\x1b" not in stream.getvalue()
