@@ -39,9 +39,11 @@ def drive(
             pid=os.getpid(),
             host=socket.gethostname(),
             executor=executor.name,
+            gpu=executor.gpu,
             versions=preflight.versions(),
             tracking_uri=_told(tracking.uri, study),
         )
+        study.behind = tracking.behind
         with tracking:
             try:
                 executor.drive(study, _followed(study.folder, tracking, watch))

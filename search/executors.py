@@ -29,11 +29,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What drives a study, by its name, and the kind of device its trials train on."""
+    """What drives a study, by its name; the kind of device, and the GPUs, of one trial."""
 
     name: str
     drive: Callable[[Study, Watch], None]
     device: str
+    gpu: float = 0.0
 
 
 @contextmanager
@@ -69,6 +70,7 @@ def _here(space: Space) -> Executor:
         "inprocess",
         lambda study, watch: inprocess.drive(study, _workplace(study, gpu=gpu), watch=watch),
         "cuda" if gpu else "cpu",
+        float(gpu),
     )
 
 
@@ -98,7 +100,7 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
             workplace = _workplace(study, gpu=gpu > 0, alone=True)
             ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=slots, watch=watch)
 
-        yield Executor("ray", drive, "cuda" if gpu else "cpu")
+        yield Executor("ray", drive, "cuda" if gpu else "cpu", gpu)
 
 
 def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:

@@ -86,6 +86,11 @@ class Tracking:
             self._changed[trial.number] = trial
         self._background.wake()
 
+    def behind(self) -> int:
+        """How many trials have changed since MLflow was told of them."""
+        with self._changing:
+            return len(self._unwritten | self._changed.keys())
+
     def close(self, timeout: float = PATIENCE) -> bool:
         """Write the study as it is now, and end; False, and said, where that took too long.
 

@@ -18,8 +18,8 @@ class History:
     `asks` counts the proposals of every kind, `carried` those taken over from another study;
     `refused` those over a limit, `invalid` those that cannot be built, `duplicates` those answered
     from a known trial, `useless` those since the last that trained. `ended` says why the study is
-    over, `halted` why its driver gave up; `tracking_uri`, `executor` and `versions` are the last
-    driver's.
+    over, `halted` why its driver gave up; `tracking_uri`, `executor`, `gpu` (GPUs of a trial) and
+    `versions` are the last driver's.
     `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
     driver began, in that order. `latencies` are all that were measured of a network, by identity.
@@ -36,6 +36,7 @@ class History:
         self.invalid = 0
         self.tracking_uri: str | None = None
         self.executor: str | None = None
+        self.gpu = 0.0
         self.versions: dict[str, str] = {}
         self.duplicates = 0
         self.total = 0
@@ -67,6 +68,7 @@ class History:
                 self.lately.clear()
                 self.tracking_uri = record.get("tracking_uri")
                 self.executor = record.get("executor")
+                self.gpu = record.get("gpu", 0.0)
                 self.versions = record.get("versions", {})
             case "extend":
                 self.total = record["trials"]

@@ -68,6 +68,8 @@ class Study:
         self._pruning: Pruning | None = None
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
         self._stop: str | None = None
+        self.behind: Callable[[], int] = lambda: 0
+        """How many trials its driver has yet to tell MLflow of."""
         if journal is None:
             for record in self._records:
                 self.history.apply(record)
@@ -148,7 +150,7 @@ class Study:
         return cls(folder, space, read(folder))
 
     def begin(self, **driver: Any) -> None:
-        """Say who drives: pid, host, executor."""
+        """Say who drives: pid, host, executor, the GPUs it gives a trial."""
         self._record("driver", **driver)
         self.commit()
 

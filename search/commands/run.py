@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,12 @@ log_format = click.option(
     show_default=True,
     help="How progress is told on stderr: for a person, or one JSON object a line.",
 )
+metrics_port = click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve figures for Prometheus on this machine's loopback.",
+)
 again = click.option(
     "--resume", "again", is_flag=True, help="Go on where the study was started before."
 )
@@ -73,6 +80,7 @@ force = click.option(
 @fork
 @force
 @log_format
+@metrics_port
 @tracking_uri
 def run(
     space: str,
@@ -86,6 +94,7 @@ def run(
     fork: bool,
     force: bool,
     log_format: str,
+    metrics_port: int | None,
     tracking_uri: str | None,
 ) -> int:
     """Search SPACE, a file or the name of a ready space: train its trials, print the Pareto front.
@@ -118,7 +127,7 @@ def run(
             say=say,
         )
 
-    return drive(start, _summed_up, as_json=log_format == "json")
+    return drive(start, _summed_up, as_json=log_format == "json", metrics_port=metrics_port)
 
 
 @command(
@@ -136,6 +145,7 @@ def run(
 @address
 @max_concurrent
 @log_format
+@metrics_port
 @tracking_uri
 def resume(
     study_dir: Path,
@@ -147,6 +157,7 @@ def resume(
     address: str | None,
     max_concurrent: int | None,
     log_format: str,
+    metrics_port: int | None,
     tracking_uri: str | None,
 ) -> int:
     """Go on with the study in STUDY_DIR from its journal.
@@ -174,7 +185,7 @@ def resume(
             say=say,
         )
 
-    return drive(start, _summed_up, as_json=log_format == "json")
+    return drive(start, _summed_up, as_json=log_format == "json", metrics_port=metrics_port)
 
 
 def _summed_up(study: Study) -> None:
@@ -197,6 +208,7 @@ def drive(
     tell: Callable[[Study], None],
     *,
     as_json: bool = False,
+    metrics_port: int | None = None,
 ) -> int:
     """Drive a study under signals and in sight, and `tell` how it ended; returns the exit code."""
     from search import journal, progress
@@ -208,11 +220,15 @@ def drive(
     color = click.get_current_context().color
     with Interrupts() as interrupts:
         try:
-            with progress.shown(color=color, as_json=as_json) as shown:
+            with (
+                progress.shown(color=color, as_json=as_json) as shown,
+                _served(metrics_port) as figures,
+            ):
 
                 def watch(study: Study) -> None:
                     folder[:] = [study.folder]  # a fork's is not the one that was given
                     shown(study)
+                    figures(study)
                     interrupts.check()
 
                 def say(line: str) -> None:
@@ -234,6 +250,18 @@ def drive(
             return 75
     tell(study)
     return verdict(study)
+
+
+@contextmanager
+def _served(port: int | None) -> Iterator[Watch]:
+    """Figures for Prometheus, where a port is named for them."""
+    if port is None:
+        yield lambda study: None
+        return
+    from search import metrics
+
+    with metrics.served(port) as figures:
+        yield figures
 
 
 def _paused(folder: list[Path], otherwise: str, speak: Say) -> None:

@@ -23,6 +23,7 @@ from search.redaction import redacted
 ROOT = Path(__file__).parents[2]
 COMMON = {"--debug", "--no-color"}
 EXECUTION = {"--executor", "--address", "--max-concurrent", "--tracking-uri"}
+TOLD = {"--log-format", "--metrics-port"}
 OPTIONS = {
     "init": {"--force"},
     "validate": {"--plugin", "--json"},
@@ -33,8 +34,8 @@ OPTIONS = {
     "complexity": {
         *("--attention", "--image-size", "--latency", "--batch-size", "--plugin", "--json"),
     },
-    "run": {"--out", "--plugin", "--resume", "--fork", "--force", "--log-format", *EXECUTION},
-    "resume": {"--trials", "--fork", "--force", "--log-format", *EXECUTION},
+    "run": {"--out", "--plugin", "--resume", "--fork", "--force", *TOLD, *EXECUTION},
+    "resume": {"--trials", "--fork", "--force", *TOLD, *EXECUTION},
     "status": {"--json"},
     "stop": {"--wait"},
     "logs": {"--attempt", "--replicate", "--json"},
