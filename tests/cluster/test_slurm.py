@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -46,22 +45,9 @@ if [[ $1 == show ]]; then printf '%s\\n' ${3//,/ }; else echo "$@" >>"$REQUEUED"
 """
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> ModuleType:
-    """benchmarks/two_nodes.py, which makes two networks on this machine."""
-    spec = importlib.util.spec_from_file_location("two_nodes", ROOT / "benchmarks/two_nodes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def slurm(tmp_path: Path, two_nodes: ModuleType) -> Iterator[dict[str, str]]:
     """The environment of a job on two nodes, `srun` and `scontrol` in its PATH."""
-    if os.geteuid() or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
-        pytest.skip("networks of its own can be made by root alone")
     programs = {
         "srun": SRUN,
         "scontrol": SCONTROL,
