@@ -222,12 +222,19 @@ def told(
 
 def resolution(study: Study) -> float:
     """The smallest step of an accuracy: one of the images that judge; 0 where none counted them."""
+    counted = images(Config.model_validate(study.trials[0].config))
+    return 1 / counted[1] if counted and counted[1] else 0.0
+
+
+def images(config: Config) -> tuple[int, int] | None:
+    """How many images train and how many validate; None where the dataset does not say."""
     from trainers.network import describe
 
-    config = Config.model_validate(study.trials[0].config)
-    images = config.dataset.subset or describe(config).images
-    judging = round(config.dataset.val * images) if images else 0
-    return 1 / judging if judging else 0.0
+    known = config.dataset.subset or describe(config).images
+    if not known:
+        return None
+    judging = round(config.dataset.val * known)
+    return known - judging, judging
 
 
 def _caveats(

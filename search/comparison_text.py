@@ -92,8 +92,10 @@ def pair_rows(found: Comparison) -> Iterator[list[str]]:
         yield [
             f"{pair.a} - {pair.b}",
             str(pair.n),
-            _points(pair.difference),
-            f"{_points(pair.low)} to {_points(pair.high)}" if pair.n > pair.strata else "unknown",
+            statistics.signed(pair.difference),
+            f"{statistics.signed(pair.low)} to {statistics.signed(pair.high)}"
+            if pair.n > pair.strata
+            else "unknown",
             _chance(pair.p),
             _chance(pair.p_holm),
         ]
@@ -106,10 +108,6 @@ def _noise(found: Comparison) -> str:
 
 def _chance(p: float) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
 
 
 def _count(number: int, word: str) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from search import tables
+from search.membership import Noise, noise
 from search.pareto import measured
 from search.trial import Trial
 
@@ -34,12 +35,16 @@ PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One trial in the plot."""
+    """One trial in the plot; its mean is known to `reach` on either side, 0 where that is unknown.
+
+    That is a 95 % interval by Student's t, with the noise pooled over all that was trained with
+    several seeds, so that a network of one seed has one too.
+    """
 
     trial: Trial
     x: float
     y: float
-    sd: float
+    reach: float
     kind: str
     member: bool
 
@@ -63,12 +68,13 @@ class Picture:
         others = [name for name in study.objectives if name != cost]
         metric = study.judged or (others or [cost])[0]
         front = {trial.number for trial in study.pareto()}
+        known = noise(trials, metric) if metric == study.judged else None
         finished, pruned = [], []
         for trial in trials:
             x, kind = measured(trial)[cost], trial.config["attention"]["name"]
             if trial.outcome == "finished":
-                y, sd = measured(trial)[metric], trial.spread.get(metric, 0.0)
-                finished.append(Dot(trial, x, y, sd, kind, trial.number in front))
+                y, reach = measured(trial)[metric], _reach(known, trial.n)
+                finished.append(Dot(trial, x, y, reach, kind, trial.number in front))
             elif trial.outcome == "pruned" and trial.replicates[0].curve:
                 y = {**measured(trial), **trial.replicates[0].curve[-1]}[metric]
                 pruned.append(Dot(trial, x, y, 0.0, kind, False))
@@ -107,7 +113,9 @@ class Picture:
         counts = tables.outcomes(self.study.trials)
         said = ", ".join(f"{count} {word}" for word, count in counts.items())
         day = datetime.fromtimestamp(self.study.updated, UTC)
-        return f"{said} · hypervolume {self.study.hypervolume():.4g} · {day:%Y-%m-%d %H:%M} UTC"
+        bars = "bars: 95 % intervals · " if any(dot.reach for dot in self.finished) else ""
+        worth = f"hypervolume {self.study.hypervolume():.4g}"
+        return f"{said} · {worth} · {bars}{day:%Y-%m-%d %H:%M} UTC"
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -121,8 +129,11 @@ class Picture:
     def y_range(self) -> tuple[float, float]:
         """Ends of the other axis: all that finished, and of the pruned what is not far off."""
         dots = self.finished or self.pruned
-        low, high = min(dot.y - dot.sd for dot in dots), max(dot.y + dot.sd for dot in dots)
-        height = (high - low) or abs(high) or 1.0
+        low, high = min(dot.y for dot in dots), max(dot.y for dot in dots)
+        height = (high - low) or max(dot.reach for dot in dots) or abs(high) or 1.0
+        # Intervals of very few seeds are cut off rather than let them flatten everything else.
+        low = min(dot.y - min(dot.reach, height) for dot in dots)
+        high = max(dot.y + min(dot.reach, height) for dot in dots)
         near = [d.y for d in self.pruned if low - height / 3 < d.y < high + height / 3]
         return min([low, *near]) - 0.08 * height, max([high, *near]) + 0.12 * height
 
@@ -161,6 +172,14 @@ class Picture:
         (left, right), (bottom, top) = self.x_range, self.y_range
         across = math.log(dot.x / left) / math.log(right / left)
         return AREA[0] * across, AREA[1] * (dot.y - bottom) / (top - bottom)
+
+
+def _reach(known: Noise | None, n: int) -> float:
+    from scipy import stats
+
+    if known is None:
+        return 0.0
+    return float(stats.t.ppf(0.975, known.df)) * known.sd / math.sqrt(n)
 
 
 def kernels_short(trial: Trial) -> str:

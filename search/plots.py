@@ -98,11 +98,11 @@ def _draw(axes: Axes, picture: Picture) -> None:
                 zorder=4 if member else 3,
                 label="no attention" if named == "none" else named,
             )
-        spread = [dot for dot in dots if dot.trial.n > 1]
+        spread = [dot for dot in dots if dot.reach]
         axes.errorbar(
             [dot.x for dot in spread],
             [dot.y for dot in spread],
-            yerr=[dot.sd for dot in spread],
+            yerr=[dot.reach for dot in spread],
             fmt="none",
             ecolor=colour,
             elinewidth=1,
@@ -183,8 +183,8 @@ def _marked(picture: Picture, dots: list[Dot], colour: str, *, member: bool) -> 
             "line": {"color": LINE if member else colour, "width": 1.4 if member or plain else 0.5},
         },
         "error_y": {
-            "array": [dot.sd for dot in dots],
-            "visible": any(dot.trial.n > 1 for dot in dots),
+            "array": [dot.reach for dot in dots],
+            "visible": any(dot.reach for dot in dots),
             "color": colour,
             "thickness": 1,
             "width": 3,

@@ -212,6 +212,11 @@ def points(accuracy: float) -> str:
     return f"{round(100 * accuracy, 2) + 0.0:g}"
 
 
+def signed(accuracy: float) -> str:
+    """A difference of accuracies (0..1) in percentage points as a table has it: `+0.65`."""
+    return f"{100 * accuracy:+.2f}"
+
+
 def _check(
     results: Mapping[str, Mapping[Block, float]],
     *,

@@ -10,6 +10,7 @@ from search.report import (
     comparison,
     confirmed,
     curves,
+    effects,
     front,
     html,
     importance,
@@ -23,7 +24,18 @@ from search.report.section import Section
 if TYPE_CHECKING:
     from search.study import Study
 
-SECTIONS = (comparison, confirmed, front, curves, kernels, mappings, importance, budget, origin)
+SECTIONS = (
+    comparison,
+    confirmed,
+    front,
+    effects,
+    curves,
+    kernels,
+    mappings,
+    importance,
+    budget,
+    origin,
+)
 """In the order in which they are read; one that has nothing to say is left out."""
 
 

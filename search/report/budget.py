@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from search import text
 from search.report.section import Prose, Section, Table
@@ -32,22 +32,35 @@ def section(study: Study) -> Section:
 
 def table(study: Study) -> Table:
     """Every outcome with its trials, epochs and worker hours."""
-    trials = [trial for trial in study.trials if trial.replicates]
-    rows = [
-        [outcome, str(count), *_work(t for t in trials if (t.outcome or "running") == outcome)]
-        for outcome, count in Counter(t.outcome or "running" for t in trials).most_common()
-    ]
-    rows.append(["in all", str(len(trials)), *_work(trials)])
     return Table(
         ["outcome", "trials", "epochs", "worker hours"],
-        rows,
+        [
+            [
+                row["outcome"],
+                f"{row['trials']:,}",
+                f"{row['epochs']:,}",
+                f"{row['worker_hours']:.2f}",
+            ]
+            for row in records(study)
+        ],
         left=["outcome"],
         caption="Worker hours are GPU-hours where a worker has a GPU.",
     )
 
 
-def _work(trials: Iterable[Trial]) -> list[str]:
-    """Epochs, and hours that attempts took on workers."""
+def records(study: Study) -> list[dict[str, Any]]:
+    """The same as data, the most frequent outcome first, all of them last."""
+    trials = [trial for trial in study.trials if trial.replicates]
+    outcomes = Counter(trial.outcome or "running" for trial in trials)
+    rows = [
+        _row(word, [trial for trial in trials if (trial.outcome or "running") == word])
+        for word, _ in outcomes.most_common()
+    ]
+    return [*rows, _row("in all", trials)]
+
+
+def _row(outcome: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Trials, epochs, and the hours that attempts took on workers."""
     replicates = [replicate for trial in trials for replicate in trial.replicates]
     seconds = sum(
         attempt.ended - attempt.started
@@ -55,4 +68,9 @@ def _work(trials: Iterable[Trial]) -> list[str]:
         for attempt in replicate.attempts
         if attempt.ended is not None
     )
-    return [f"{sum(len(r.curve) for r in replicates):,}", f"{seconds / 3600:.2f}"]
+    return {
+        "outcome": outcome,
+        "trials": len(trials),
+        "epochs": sum(len(replicate.curve) for replicate in replicates),
+        "worker_hours": seconds / 3600,
+    }

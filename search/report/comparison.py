@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from search import comparing, comparison_text, statistics
 from search.canvas import blank, image
@@ -54,6 +55,15 @@ def pairs(told: Told) -> Table:
         "sign-flip test, Holm's correction over all pairs."
     )
     return Table(heading, rows, left=["pair"], caption=method)
+
+
+def records(told: Told) -> list[dict[str, Any]]:
+    """The pairs as data: a number a cell, accuracies in 0..1; no interval from one seed."""
+    unknown = {"low": None, "high": None}
+    return [
+        {**asdict(pair), **({} if pair.n > pair.strata else unknown)}
+        for pair in told.comparison.pairs
+    ]
 
 
 def _compared(told: Told) -> Iterator[Part]:

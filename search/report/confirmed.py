@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search import confirming
 from search.report.section import Prose, Section, Table
@@ -29,3 +29,21 @@ def table(study: Study) -> Table:
     heading, *rows = confirming.rows(confirming.confirmation(study))
     caption = "Means over n fresh seeds, ± the sample standard deviation; test images."
     return Table(heading, rows, left=["network"], caption=caption)
+
+
+def records(study: Study) -> list[dict[str, Any]]:
+    """The same as data: a number a cell, accuracies in 0..1, None where there is none."""
+    found = confirming.confirmation(study)
+    return [
+        {
+            "searched_as": one.original,
+            f"search_{found.searched}": one.searched,
+            "confirmed_as": one.trial.number,
+            f"confirmed_{found.judged}": one.mean,
+            f"confirmed_{found.judged}_sd": one.sd,
+            "n": one.n,
+            "network": one.trial.label.partition(": ")[2],
+            **one.trial.costs,
+        }
+        for one in found.networks
+    ]

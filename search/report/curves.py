@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STOPPED = 200
 """Stopped trials listed; a study of thousands has its journal."""
+FEW = 3
+"""Epochs up to which a curve has dots: a line of one epoch is nothing to be seen."""
 
 
 def section(study: Study) -> Section | None:
@@ -54,16 +56,24 @@ def _row(trial: Trial, metric: str) -> list[str]:
 
 
 def _drawn(study: Study, metric: str) -> bytes:
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = blank()
     axes.set_xlabel("epoch")
     axes.set_ylabel(axis_name(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    longest = max(len(_curve(trial, metric)) for trial in study.trials)
+    dot = "o" if longest <= FEW else "None"
     front = {trial.number: place for place, trial in enumerate(study.pareto())}
     for trial in sorted(study.trials, key=lambda trial: trial.number in front):
         curve = _curve(trial, metric)
         epochs = range(1, len(curve) + 1)
         if trial.number in front:
             colour = COLOURS[front[trial.number] % len(COLOURS)]
-            axes.plot(epochs, curve, color=colour, linewidth=1.6, label=f"#{trial.number:03d}")
+            name = f"#{trial.number:03d}"
+            axes.plot(
+                epochs, curve, color=colour, linewidth=1.6, label=name, marker=dot, markersize=3.5
+            )
         else:
             stopped = trial.outcome not in (None, "finished")
             axes.plot(
@@ -73,6 +83,8 @@ def _drawn(study: Study, metric: str) -> bytes:
                 linewidth=0.8,
                 linestyle="--" if stopped else "-",
                 zorder=1,
+                marker=dot,
+                markersize=3,
             )
     if front:
         axes.legend(loc="lower right", frameon=False, fontsize=7.5, ncols=2)

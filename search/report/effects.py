@@ -1,41 +1,80 @@
-"""Where attention pays: at every block, each arm against the plain network."""
+"""Where attention pays: at every block, each attention against the plain network there.
+
+In a comparison an attention is an arm. In a search it is what a trial has, and a block is what the
+trial's other holes say, so that a plain network with the same of everything else is its control.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search import comparing, statistics
-from search.canvas import blank
+from search import comparing, power, statistics
+from search.canvas import blank, image
 from search.comparing import Stratum
-from search.examine import placement
+from search.examine import SAID, placement
 from search.paired import holm
-from search.report.section import Table
-from search.statistics import PairResult, points
+from search.picture import kernels_short
+from search.report.differences import by_seed
+from search.report.section import Figure, Section, Table
+from search.statistics import Block, PairResult, signed
+from search.trial import Trial
 from spaces import arms
 from spaces.latency import Latency
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
     from search.study import Study
+
+PLAIN = "none"
+"""What the control of a search is called: the network without attention."""
+DARK = 0.6
+"""Share of the scale from which a cell is too dark for black letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One arm at one block against the plain network there; `pair.p_holm` is over all effects."""
+    """One attention at one block against the plain network there.
+
+    `p_holm` is corrected over all effects; `significant` as in `search.statistics.PairResult`,
+    but by that p; `slower` is the share by which one image takes longer than on the plain network
+    (latency on the same device), None where it was not measured.
+    """
 
     stratum: Stratum
     arm: str
     pair: PairResult
     p_holm: float
+    significant: bool
+    slower: float | None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether there are the two seeds that tell noise from effect."""
+        return self.pair.n > self.pair.strata
+
+
+def section(study: Study) -> Section | None:
+    """None where nothing stands beside the same network without attention."""
+    found = effects(study)
+    if not found:
+        return None
+    said = f"Difference to {plain(study)} in points of accuracy, by attention and block."
+    figure = Figure("effects", image(heat(study, found), "svg"), said)
+    return Section("Where attention pays", (figure, table(study, found)))
 
 
 def plain(study: Study) -> str | None:
-    """The first arm without attention at any block; None where there is none."""
+    """What effects are against: in a comparison the first arm without attention at any block.
+
+    None where no network is plain.
+    """
+    if study.space.arms is None:
+        return PLAIN if any(trial.placement == PLAIN for trial in study.trials) else None
     attentive = {
         arms.of(values)
         for values in study.space.settings()
@@ -46,22 +85,20 @@ def plain(study: Study) -> str | None:
 
 
 def effects(study: Study) -> tuple[Effect, ...]:
-    """Every arm at every block against the plain one; none in a study without one.
+    """Every attention at every block against the plain network; none where no network is plain.
 
     Of arms that are one network at a block, the first.
     """
-    if study.space.arms is None or study.space.search.confirms is not None:
+    metric = study.judged or ""
+    if study.space.search.confirms is not None or not metric.endswith("accuracy"):
         return ()
     control = plain(study)
     if control is None:
         return ()
+    found = _searched(study, metric) if study.space.arms is None else comparing.results(study)
+    twice = set() if study.space.arms is None else _twice(study, control)
     settings = study.space.search.compare
-    found = comparing.results(study)
-    twice = {
-        (one.arm if one.arm != control else one.of, stratum)
-        for one in comparing.sames(study)
-        for stratum in one.strata
-    }
+    alpha = settings.alpha
     step = comparing.resolution(study)
     strata = dict.fromkeys(stratum for values in found.values() for stratum, _ in values)
     known = [
@@ -69,13 +106,162 @@ def effects(study: Study) -> tuple[Effect, ...]:
         for stratum in strata
         for name in found
         if name != control and (name, stratum) not in twice
-        for pair in _pair(found, name, control, stratum, settings.margin, settings.alpha, step)
+        for pair in _pair(found, name, control, stratum, settings.margin, alpha, step)
     ]
     corrected = holm([pair.p for _, _, pair in known]) if known else np.empty(0)
+    times = _times(study)
     return tuple(
-        Effect(stratum, name, pair, float(p))
+        Effect(
+            stratum,
+            name,
+            pair,
+            float(p),
+            bool(p <= alpha and pair.significant),
+            _slower(times, name, control, stratum),
+        )
         for (stratum, name, pair), p in zip(known, corrected, strict=True)
     )
+
+
+def table(study: Study, found: tuple[Effect, ...]) -> Table:
+    """Difference to the plain network, interval, n, Holm's p, equivalence; latency where measured.
+
+    That is by how much one image takes longer than on the plain network, on the same device.
+    """
+    slower = ["latency"] if any(effect.slower is not None for effect in found) else []
+    return Table(
+        ["block", "attention", "difference", "interval", "n", "p (Holm)", "equivalent", *slower],
+        [
+            [
+                comparing.shown(effect.stratum) or "-",
+                effect.arm,
+                signed(effect.pair.difference),
+                f"{signed(effect.pair.low)} to {signed(effect.pair.high)}"
+                if effect.noisy
+                else "unknown",
+                str(effect.pair.n),
+                f"{effect.p_holm:.4f}",
+                "yes" if effect.pair.equivalent else "no",
+                *(
+                    "-" if effect.slower is None else f"{100 * effect.slower:+.0f} %"
+                    for _ in slower
+                ),
+            ]
+            for effect in found
+        ],
+        left=["block", "attention"],
+        caption=_caption(study, found),
+    )
+
+
+def records(found: tuple[Effect, ...]) -> list[dict[str, Any]]:
+    """The same as data: a number a cell; accuracies in 0..1, `slower` a share of the latency."""
+    return [
+        {
+            **dict(effect.stratum),
+            "attention": effect.arm,
+            **{
+                key: None if key in ("low", "high") and not effect.noisy else value
+                for key, value in asdict(effect.pair).items()
+                if key in ("difference", "low", "high", "n", "p", "equivalent")
+            },
+            "p_holm": effect.p_holm,
+            "significant": effect.significant,
+            "slower": effect.slower,
+        }
+        for effect in found
+    ]
+
+
+def hopeless(study: Study, found: tuple[Effect, ...]) -> str:
+    """Why none of the rows could be significant whatever was measured; empty where one could."""
+    needed = power.smallest_n(len(found), study.space.search.compare.alpha)
+    most = max(effect.pair.n for effect in found)
+    if most >= needed:
+        return ""
+    return (
+        f"no row can be significant, however large its effect: over {len(found)} "
+        f"row{'s'[: len(found) != 1]} that takes {needed} seeds, and there are {most}"
+    )
+
+
+def heat(study: Study, found: tuple[Effect, ...]) -> Drawing:
+    """Attention against blocks, each cell the difference to the plain network in points."""
+    strata = list(dict.fromkeys(effect.stratum for effect in found))
+    names = list(dict.fromkeys(effect.arm for effect in found))
+    cells = np.full((len(names), len(strata)), np.nan)
+    for effect in found:
+        place = names.index(effect.arm), strata.index(effect.stratum)
+        cells[place] = 100 * effect.pair.difference
+    figure, axes = blank(2.4 + 1.4 * len(strata), 1.2 + 0.3 * len(names))
+    axes.grid(visible=False)
+    most = max(0.1, float(np.nanmax(np.abs(cells))))
+    across, down = np.arange(len(strata)), np.arange(len(names))
+    drawn = axes.pcolormesh(
+        across, down, cells, cmap="RdBu", vmin=-most, vmax=most, shading="nearest"
+    )
+    for effect in found:
+        row, column = names.index(effect.arm), strata.index(effect.stratum)
+        value = 100 * effect.pair.difference
+        axes.text(
+            column,
+            row,
+            f"{value:+.2f}{'*' * effect.significant}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if abs(value) > DARK * most else "black",
+        )
+    axes.set_xticks(across, [comparing.shown(s) or "all" for s in strata], fontsize=7.5)
+    axes.set_yticks(down, names, fontsize=8)
+    axes.invert_yaxis()
+    sure = "no row can be significant" if hopeless(study, found) else "* significant"
+    bar = figure.colorbar(drawn, ax=axes, label=f"points over {plain(study)} ({sure})")
+    assert bar.solids is not None
+    bar.solids.set_rasterized(False)  # shapes, where matplotlib would embed pixels
+    return figure
+
+
+def _searched(study: Study, metric: str) -> dict[str, dict[Block, float]]:
+    """The finished trials' results by attention, then by block and seed; small networks first."""
+    found: dict[str, dict[Block, float]] = {PLAIN: {}}
+    finished = [trial for trial in study.trials if trial.objectives is not None]
+    for trial in sorted(finished, key=lambda trial: trial.costs["macs"]):
+        stratum = _elsewhere(trial)
+        results = found.setdefault(_attention(trial), {})
+        for number, value in by_seed(trial, metric).items():
+            results.setdefault((stratum, number), value)
+    return found
+
+
+def _elsewhere(trial: Trial) -> Stratum:
+    """What a searched trial's holes outside of the attention say."""
+    values: Mapping[str, Any] = trial.values
+    kept = (name for name in values if name.partition(".")[0] != "attention")
+    return tuple(sorted((name, values[name]) for name in kept))
+
+
+def _attention(trial: Trial) -> str:
+    """A searched trial's attention in words: `eca stages 2,3 k3-5`."""
+    if trial.placement == PLAIN:
+        return PLAIN
+    attention = trial.config["attention"]
+    position = attention.get("position")
+    words = [attention["name"], trial.placement]
+    words += [f"k{kernels_short(trial)}"] * bool(trial.kernels)
+    words += [position] * (position not in (None, "final"))
+    own = (name for name in trial.values if name.startswith("attention.") and not SAID.search(name))
+    words += [f"{name.rpartition('.')[2]}={trial.values[name]}" for name in own]
+    return " ".join(words)
+
+
+def _twice(study: Study, control: str) -> set[tuple[str, Stratum]]:
+    """Arms at blocks where they are another arm's network."""
+    return {
+        (one.arm if one.arm != control else one.of, stratum)
+        for one in comparing.sames(study)
+        for stratum in one.strata
+    }
 
 
 def _pair(
@@ -97,75 +283,35 @@ def _pair(
         yield told.pairs[0]
 
 
-def table(study: Study, found: tuple[Effect, ...]) -> Table:
-    """Difference to the plain network, interval, n, Holm's p, equivalence; latency where measured.
-
-    That is by how much one image takes longer than on the plain network, on the same device.
-    """
-    control = plain(study)
-    times = _times(study)
-    slower = ["latency"] if times else []
+def _caption(study: Study, found: tuple[Effect, ...]) -> str:
     level = f"{100 * (1 - study.space.search.compare.alpha):g} %"
-    return Table(
-        ["block", "arm", "difference", "interval", "n", "p (Holm)", "equivalent", *slower],
-        [
-            [
-                comparing.shown(effect.stratum) or "-",
-                effect.arm,
-                points(effect.pair.difference),
-                f"{points(effect.pair.low)} to {points(effect.pair.high)}",
-                str(effect.pair.n),
-                f"{effect.p_holm:.4f}",
-                "yes" if effect.pair.equivalent else "no",
-                *(_slower(times, effect, str(control)) for _ in slower),
-            ]
-            for effect in found
-        ],
-        left=["block", "arm"],
-        caption=f"Where attention pays: difference to {control} in points of accuracy, {level} "
-        "intervals, sign-flip test with Holm's correction over all rows.",
+    said = (
+        f"Where attention pays: difference to {plain(study)} in points of accuracy, {level} "
+        "t intervals, sign-flip test with Holm's correction over all rows."
     )
+    if study.space.arms is None:
+        said += " The rows are what a search chose to train, which no correction knows."
+    if why := hopeless(study, found):
+        said += f" {why[0].upper()}{why[1:]}."
+    return said
 
 
 def _times(study: Study) -> dict[tuple[str, Stratum], Latency]:
-    """The latency of one image for every arm at every block, as far as it was measured."""
+    """The latency of one image for every attention at every block, as far as it was measured."""
+    measured = [trial for trial in study.trials if "latency_ms" in trial.latency]
+    if study.space.arms is None:
+        return {(_attention(t), _elsewhere(t)): t.latency["latency_ms"] for t in measured}
     return {
         (str(arms.of(values)), arms.block(values)): trial.latency["latency_ms"]
-        for trial in study.trials
-        if "latency_ms" in trial.latency
+        for trial in measured
         for values in (trial.values, *(alias["values"] for alias in trial.aliases))
     }
 
 
-def _slower(times: dict[tuple[str, Stratum], Latency], effect: Effect, control: str) -> str:
-    mine, theirs = (times.get((arm, effect.stratum)) for arm in (effect.arm, control))
+def _slower(
+    times: Mapping[tuple[str, Stratum], Latency], name: str, control: str, stratum: Stratum
+) -> float | None:
+    mine, theirs = times.get((name, stratum)), times.get((control, stratum))
     if mine is None or theirs is None or mine.place != theirs.place:
-        return "-"
-    return f"{100 * (mine.median / theirs.median - 1):+.0f} %"
-
-
-def heat(study: Study, found: tuple[Effect, ...]) -> Figure:
-    """Arms against blocks, each cell the difference to the plain network in points."""
-    strata = list(dict.fromkeys(effect.stratum for effect in found))
-    names = list(dict.fromkeys(effect.arm for effect in found))
-    cells = np.full((len(names), len(strata)), np.nan)
-    for effect in found:
-        place = names.index(effect.arm), strata.index(effect.stratum)
-        cells[place] = 100 * effect.pair.difference
-    figure, axes = blank(1.8 + 1.6 * len(strata), 1.2 + 0.4 * len(names))
-    axes.grid(visible=False)
-    most = max(0.1, float(np.nanmax(np.abs(cells))))
-    across, down = np.arange(len(strata)), np.arange(len(names))
-    drawn = axes.pcolormesh(
-        across, down, cells, cmap="RdBu", vmin=-most, vmax=most, shading="nearest"
-    )
-    for effect in found:
-        row, column = names.index(effect.arm), strata.index(effect.stratum)
-        star = "*" if effect.p_holm <= study.space.search.compare.alpha else ""
-        text = f"{100 * effect.pair.difference:+.2f}{star}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8)
-    axes.set_xticks(across, [comparing.shown(s) or "all" for s in strata], fontsize=7.5)
-    axes.set_yticks(down, names, fontsize=8)
-    axes.invert_yaxis()
-    figure.colorbar(drawn, ax=axes, label=f"points over {plain(study)} (* significant)")
-    return figure
+        return None
+    return mine.median / theirs.median - 1

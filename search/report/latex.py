@@ -1,9 +1,11 @@
-"""Tables for a paper: booktabs LaTeX and CSV."""
+"""Tables for a paper: booktabs LaTeX for its readers, CSV for its data."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from search.report.section import Table
 
@@ -19,6 +21,8 @@ SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
 }
 
 
@@ -40,10 +44,11 @@ def tabular(table: Table, name: str) -> str:
     )
 
 
-def comma_separated(table: Table) -> str:
-    """The same as CSV."""
+def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records as CSV: a number a cell in full precision, empty where there is none."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.heading)
-    writer.writerows(table.rows)
+    heading = dict.fromkeys(name for record in records for name in record)
+    writer = csv.DictWriter(text, list(heading), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return text.getvalue()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import spaces
-from search import diagram, pareto, tables
+from search import comparing, diagram, pareto, tables
+from search.report.differences import Difference, backbone, difference, references, twin
 from search.report.section import Figure, Part, Prose, Section, Table
+from search.statistics import signed
 from search.trial import Trial
 from spaces.algebra.grid import grid
 from spaces.algebra.inverse import Region, region
 from spaces.algebra.plane import Plane
+from spaces.algebra.strips import GAMMA, B
 from spaces.published import Stage
 
 if TYPE_CHECKING:
@@ -20,33 +24,61 @@ if TYPE_CHECKING:
 GAMMAS = (1.0, 4.0)
 SHIFTS = (-2.0, 4.0)
 MOST = 30
+NONE = 0
+"""The kernel of a stage without attention, in a profile."""
+SAME = "same"
+PARTS = ("low", "high", "n", "trial")
+"""What is told of a difference besides its mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A finished network with what its kernels mean.
+
+    `profile` is a kernel for each of `stages`, 0 where no attention stands; `differences` are to
+    its twins with the kernels people ask about: "same" where it is that network itself, None where
+    none was trained.
+    """
+
+    trial: Trial
+    stages: tuple[Stage, ...]
+    profile: tuple[int, ...]
+    region: Region
+    differences: dict[str, Difference | str | None]
 
 
 def section(study: Study) -> Section | None:
-    """None where no finished trial has a kernel at every stage."""
-    trials = profiled(study)
-    return Section("Mappings", tuple(_parts(study, trials))) if trials else None
+    """None where no finished trial has a kernel."""
+    if not any(trial.kernels for trial in study.trials if trial.objectives is not None):
+        return None
+    return Section("Mappings", tuple(_parts(study, mapped(study))))
 
 
-def profiled(study: Study) -> list[Trial]:
-    """The finished networks with one kernel for every stage, the best first."""
-    whole = [trial for trial in study.trials if trial.objectives is not None and profile(trial)]
-    best = sorted(whole, key=lambda trial: _merit(study, trial))
-    return list({trial.identity: trial for trial in reversed(best)}.values())[::-1]
+def mapped(study: Study) -> list[Mapped]:
+    """The finished networks that have one kernel a stage, the best first."""
+    finished = [trial for trial in study.trials if trial.objectives is not None]
+    best = sorted(finished, key=lambda trial: _merit(study, trial))
+    once = {trial.identity: trial for trial in reversed(best)}
+    return [
+        _mapped(study, trial, profile)
+        for trial in list(once.values())[::-1]
+        if any(profile := kernels_by_stage(trial))
+    ]
 
 
-def profile(trial: Trial) -> tuple[int, ...]:
-    """A kernel for each stage; empty where a stage has none, or blocks that differ."""
-    stages: dict[str, set[int]] = {}
+def kernels_by_stage(trial: Trial) -> tuple[int, ...]:
+    """A kernel for each stage, 0 for one without attention; empty where a stage's blocks differ."""
+    found: dict[str, set[int]] = {}
     for site, kernel in trial.kernels.items():
-        stages.setdefault(site.partition(".")[0], set()).add(kernel)
-    known = len(stages) == len(channels(trial))
-    single = all(len(found) == 1 for found in stages.values())
-    return tuple(found.pop() for found in stages.values()) if known and single else ()
+        found.setdefault(site.partition(".")[0], set()).add(kernel)
+    if any(len(kernels) > 1 for kernels in found.values()):
+        return ()
+    named = (f"stage{stage.number}" for stage in channels(trial))
+    return tuple(next(iter(found.get(name, {NONE}))) for name in named)
 
 
 def channels(trial: Trial) -> tuple[Stage, ...]:
-    """The stages of a trial's network, with the channels that its attention sees."""
+    """The stages of a trial's network, with the channels that attention sees there."""
     from trainers.build import sites
 
     config = spaces.Config.model_validate(trial.config)
@@ -60,59 +92,155 @@ def channels(trial: Trial) -> tuple[Stage, ...]:
     return tuple(stages[number] for number in sorted(stages))
 
 
-def meaning(trial: Trial) -> Region:
-    """All (gamma, b) of the paper's mapping that are this trial's kernels."""
-    pairs = zip(channels(trial), profile(trial), strict=True)
-    return region([(stage.channels, kernel) for stage, kernel in pairs])
+def planes(study: Study) -> list[tuple[Trial, Plane]]:
+    """The (gamma, b) plane for each width that was trained with kernels, the best trial's first."""
+    finished = [trial for trial in study.trials if trial.objectives is not None and trial.kernels]
+    found: dict[tuple[int, ...], tuple[Trial, Plane]] = {}
+    for trial in sorted(finished, key=lambda trial: _merit(study, trial)):
+        stages = channels(trial)
+        seen = tuple(stage.channels for stage in stages)
+        if seen not in found:
+            cells = grid(seen, "nearest", GAMMAS, SHIFTS)
+            drawn = diagram.plane(backbone(trial), stages, "nearest", cells)
+            found[seen] = trial, drawn
+    return list(found.values())
 
 
-def plane(trial: Trial) -> Plane:
-    """The (gamma, b) plane for the channels of a trial's network."""
+def table(found: Sequence[Mapped], metric: str) -> Table:
+    """What each kernel profile is: its result, all (gamma, b) that give it, and its twins."""
+    asked = list(found[0].differences)
+    return Table(
+        ["trial", "channels", "kernels", metric, "n", "(gamma, b)", "all of them between", *asked],
+        [_row(one, metric) for one in found[:MOST]],
+        left=["channels", "kernels", "all of them between"],
+        caption=_caption(found, asked),
+    )
+
+
+def records(found: Sequence[Mapped], metric: str) -> list[dict[str, Any]]:
+    """The same as data: a number a cell, None where there is none; accuracies in 0..1.
+
+    `region` are the corners of the polygon of all (gamma, b): `gamma b, gamma b, ...`.
+    """
+    return [
+        {
+            "trial": one.trial.number,
+            "network": one.trial.label,
+            "channels": "-".join(str(stage.channels) for stage in one.stages),
+            "kernels": "-".join(map(str, one.profile)),
+            metric: pareto.measured(one.trial)[metric],
+            f"{metric}_sd": one.trial.spread.get(metric),
+            "n": one.trial.n,
+            "gamma": None if one.region.inside is None else float(one.region.inside[0]),
+            "b": None if one.region.inside is None else float(one.region.inside[1]),
+            "region": ", ".join(f"{float(g)!r} {float(b)!r}" for g, b in one.region.corners),
+            "no_region_because": "; ".join(one.region.because),
+            **{
+                key: value
+                for name, told in one.differences.items()
+                for key, value in _told(one.trial, name, told).items()
+            },
+        }
+        for one in found
+    ]
+
+
+def metric(study: Study) -> str:
+    """What networks are judged by; the first cost where nothing is trained for."""
+    return study.judged or next(iter(study.objectives))
+
+
+def _mapped(study: Study, trial: Trial, profile: tuple[int, ...]) -> Mapped:
     stages = channels(trial)
-    seen = [stage.channels for stage in stages]
-    return diagram.plane(None, stages, "nearest", grid(seen, "nearest", GAMMAS, SHIFTS))
+    pairs = [
+        (stage.channels, kernel) for stage, kernel in zip(stages, profile, strict=True) if kernel
+    ]
+    differences: dict[str, Difference | str | None] = {}
+    if (study.judged or "").endswith("accuracy"):
+        for name, wanted in references(backbone(trial), stages).items():
+            other = twin(study.trials, trial, stages, wanted)
+            differences[name] = (
+                SAME
+                if other is trial
+                else None
+                if other is None
+                else difference(trial, other, metric(study), comparing.resolution(study))
+            )
+    return Mapped(trial, stages, profile, region(pairs), differences)
 
 
-def _parts(study: Study, trials: list[Trial]) -> Iterator[Part]:
-    seen = ", ".join(str(stage.channels) for stage in channels(trials[0]))
-    said = f"The (gamma, b) plane for {seen} channels, as in trial #{trials[0].number:03d}: each "
-    yield Figure("mappings", diagram.image(plane(trials[0]), "svg"), said + "colour one network.")
+def _parts(study: Study, found: list[Mapped]) -> Iterator[Part]:
+    for place, (trial, plane) in enumerate(planes(study), 1):
+        seen = ", ".join(str(stage.channels) for stage in channels(trial))
+        said = f"The (gamma, b) plane for {seen} channels, as in trial #{trial.number:03d}: each "
+        name = "mappings" if place == 1 else f"mappings-{place}"
+        yield Figure(name, diagram.image(plane, "svg"), said + "colour one network.")
     yield Prose(
         "Settings of one colour are the same network, and were trained once. A profile that no "
         "gamma and b give was reached by another mapping."
     )
-    yield table(study, trials)
+    if found:
+        yield table(found, metric(study))
 
 
-def table(study: Study, trials: list[Trial]) -> Table:
-    """What each kernel profile is: its result, and a (gamma, b) that gives it, or why none does."""
-    metric = study.judged or next(iter(study.objectives))
-    return Table(
-        ["trial", "channels", "kernels", metric, "n", "one (gamma, b)", "why there is none"],
-        [_row(trial, metric) for trial in trials[:MOST]],
-        left=["channels", "kernels", "why there is none"],
-        caption="Kernel profiles by stage, the best networks first.",
+def _caption(found: Sequence[Mapped], asked: Sequence[str]) -> str:
+    said = "Kernel profiles by stage, the best networks first"
+    if any(NONE in one.profile for one in found):
+        said += "; 0: no attention stands there, and its channels bind no gamma and b"
+    said += (
+        ". All (gamma, b) inside of the polygon between the corners give that profile "
+        f"(the mapping allows gamma to {GAMMA[1]}, b from {B[0]} to {B[1]})."
     )
+    if asked:
+        said += (
+            f" Under {' and '.join(asked)}: the difference in points to the network trained with "
+            "those kernels and the same of everything else, over common seeds, with its 95 % t "
+            'interval where there are two or more; "same" where it is that network, "-" where '
+            "none was trained. The intervals are not corrected for their number."
+        )
+    return said
 
 
-def _row(trial: Trial, metric: str) -> list[str]:
-    found = meaning(trial)
-    point = "-"
-    if found.inside is not None:
-        gamma, b = map(float, found.inside)
-        point = f"({gamma:g}, {b:g})"
+def _row(one: Mapped, metric: str) -> list[str]:
+    point, corners = "-", f"none: {'; '.join(one.region.because)}"
+    if one.region.inside is not None:
+        point = "({:g}, {:g})".format(*map(float, one.region.inside))
+        corners = " ".join(f"({float(g):.4g}, {float(b):.4g})" for g, b in one.region.corners)
     return [
-        f"#{trial.number:03d}",
-        "-".join(str(stage.channels) for stage in channels(trial)),
-        "-".join(map(str, profile(trial))),
-        tables.cell(metric, trial),
-        str(trial.n),
+        f"#{one.trial.number:03d}",
+        "-".join(str(stage.channels) for stage in one.stages),
+        "-".join(map(str, one.profile)),
+        tables.cell(metric, one.trial),
+        str(one.trial.n),
         point,
-        "; ".join(found.because) or "-",
+        corners,
+        *map(_shown, one.differences.values()),
     ]
 
 
+def _shown(told: Difference | str | None) -> str:
+    if told is None:
+        return "-"
+    if isinstance(told, str):
+        return told
+    if told.low is None or told.high is None:
+        return f"{signed(told.mean)} (n = {told.n})"
+    return f"{signed(told.mean)} ({signed(told.low)} to {signed(told.high)})"
+
+
+def _told(trial: Trial, name: str, told: Difference | str | None) -> dict[str, Any]:
+    """One difference as columns; that to itself is 0 without being measured."""
+    key = "minus_" + "".join(c if c.isalnum() else "_" for c in name.replace(", ", "_"))
+    if isinstance(told, Difference):
+        values: list[Any] = [told.mean, told.low, told.high, told.n, told.twin]
+    elif told == SAME:
+        values = [0.0, None, None, None, trial.number]
+    else:
+        values = [None] * 5
+    return dict(zip([key, *(f"{key}_{part}" for part in PARTS)], values, strict=True))
+
+
 def _merit(study: Study, trial: Trial) -> tuple[float, int]:
-    name = study.judged or next(iter(study.objectives))
+    name = metric(study)
     sign = -1 if study.objectives[name].goal == "max" else 1
     return sign * pareto.measured(trial)[name], trial.number

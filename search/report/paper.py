@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, diagram, plots, projection
+from search import comparing, diagram, plots, projection, tables
 from search.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
 from search.report.section import Table
-from spaces import arms
+from spaces import Config, arms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,15 +18,21 @@ if TYPE_CHECKING:
     from search.study import Study
 
 
+FEW = 4
+"""So many values of a setting are named in the methods; more are a search."""
+Records = Sequence[Mapping[str, Any]]
+
+
 def files(study: Study, confirmation: Study | None) -> dict[str, bytes]:
     """Every file by its name; `confirmation` is the study that confirms this one, if there is one.
 
-    What the study has nothing to say of is left out: effects and a forest plot need arms.
+    A table is LaTeX for readers and CSV as data, a number a cell. What the study has nothing to say
+    of is left out: effects need a plain network, a forest plot needs arms.
     """
     made: dict[str, bytes] = {}
-    for name, table in _tables(study, confirmation):
+    for name, table, records in _tables(study, confirmation):
         made[f"{name}.tex"] = tabular(table, name).encode()
-        made[f"{name}.csv"] = comma_separated(table).encode()
+        made[f"{name}.csv"] = comma_separated(records).encode()
     for name, figure in _figures(study):
         made[f"{name}.svg"] = image(figure, "svg")
         made[f"{name}.pdf"] = image(figure, "pdf")
@@ -34,18 +40,20 @@ def files(study: Study, confirmation: Study | None) -> dict[str, bytes]:
     return made
 
 
-def _tables(study: Study, confirmation: Study | None) -> Iterator[tuple[str, Table]]:
+def _tables(study: Study, confirmation: Study | None) -> Iterator[tuple[str, Table, Records]]:
     if found := effects.effects(study):
-        yield "effects", effects.table(study, found)
+        yield "effects", effects.table(study, found), effects.records(found)
     if (told := _told(study)) is not None:
-        yield "comparison", comparison.pairs(told)
-    if trials := mappings.profiled(study):
-        yield "mappings", mappings.table(study, trials)
+        yield "comparison", comparison.pairs(told), comparison.records(told)
+    if profiles := mappings.mapped(study):
+        metric = mappings.metric(study)
+        yield "mappings", mappings.table(profiles, metric), mappings.records(profiles, metric)
     if study.pareto():
-        yield "front", front.table(study)
+        rows = tables.front_rows(study.trials, study.objectives, study.membership())
+        yield "front", front.table(study), rows
     if confirmation is not None:
-        yield "confirmed", confirmed.table(confirmation)
-    yield "budget", budget.table(study)
+        yield "confirmed", confirmed.table(confirmation), confirmed.records(confirmation)
+    yield "budget", budget.table(study), budget.records(study)
 
 
 def _figures(study: Study) -> Iterator[tuple[str, Figure]]:
@@ -55,16 +63,20 @@ def _figures(study: Study) -> Iterator[tuple[str, Figure]]:
         yield "fig-forest", comparison.forest(told)
     if found := effects.effects(study):
         yield "fig-effects", effects.heat(study, found)
-    if trials := mappings.profiled(study):
-        yield "fig-mappings", diagram.figure(mappings.plane(trials[0]))
+    for place, (_, plane) in enumerate(mappings.planes(study), 1):
+        yield "fig-mappings" if place == 1 else f"fig-mappings-{place}", diagram.figure(plane)
 
 
-def _held(study: Study) -> str:
-    """What judged the networks."""
-    if study.space.search.confirms is not None:
-        return ", none of them held out, and judged by the test images"
-    share = _said(study, "dataset", "val")
-    return f", a share of {share} of them held out for validation with a fixed seed"
+def _images(study: Study) -> str:
+    """How many images trained and how many judged; nothing where trials differ in it."""
+    counts = {comparing.images(Config.model_validate(trial.config)) for trial in study.trials}
+    if len(counts) != 1 or None in counts:
+        return ""
+    confirms = study.space.search.confirms is not None
+    training, judging = next(count for count in counts if count is not None)
+    if confirms:
+        return f" ({training + judging:,} images, none held out; judged by the test images)"
+    return f" ({training:,} images; {judging:,} more held out for validation with a fixed seed)"
 
 
 def _blocks(study: Study) -> str:
@@ -77,14 +89,18 @@ def _blocks(study: Study) -> str:
 
 
 def _said(study: Study, *keys: str) -> str:
-    """The value at a place of the trials' configs; what differs between them is "searched"."""
-    found: set[str] = set()
+    """The value at a place of the trials' configs; where they differ, what they were."""
+    found: dict[str, None] = {}
     for trial in study.trials:
         value: Any = trial.config
         for key in keys:
             value = value[key]
-        found.add(f"{value:,}" if isinstance(value, int) else str(value))
-    return found.pop() if len(found) == 1 else "searched"
+        found[f"{value:,}" if isinstance(value, int) else str(value)] = None
+    if len(found) == 1:
+        return next(iter(found))
+    if len(found) <= FEW:
+        return f"{' or '.join(found)} (by {'arm' if study.space.arms else 'trial'})"
+    return "searched"
 
 
 def _told(study: Study) -> comparing.Told | None:
@@ -97,12 +113,10 @@ def methods(study: Study, confirmation: Study | None) -> str:
     """A paragraph that says what was done; every number in it is the journal's."""
     search = study.space.search
     versions = projection.versions(study)
-    subset = _said(study, "dataset", "subset")
+    epochs = _said(study, "training", "epochs")
     said = [
-        f"Networks were trained on {_said(study, 'dataset', 'name')}"
-        + ("" if subset == "None" else f" ({subset} images)")
-        + _held(study)
-        + f", for {_said(study, 'training', 'epochs')} epochs (batch "
+        f"Networks were trained on {_said(study, 'dataset', 'name')}{_images(study)}, for "
+        f"{epochs} epoch{'s' * (epochs != '1')} (batch "
         f"{_said(study, 'training', 'batch_size')}, "
         f"{_said(study, 'training', 'optimizer', 'name')}, learning rate "
         f"{_said(study, 'training', 'optimizer', 'lr')}, "

@@ -98,7 +98,7 @@ def test_markdown_links_to_the_files_beside_it(study: Study) -> None:
     """Every picture that it names is among the files, and is an SVG."""
     files = report.as_markdown(study)
     text = files["report.md"].decode()
-    linked = re.findall(r"\]\((\w+\.svg)\)", text)
+    linked = re.findall(r"\]\(([\w-]+\.svg)\)", text)
     assert linked
     assert set(linked) == files.keys() - {"report.md"}
     assert all(b"<svg" in files[name] for name in linked)

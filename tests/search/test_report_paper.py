@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 import search
 from search import report
-from search.report import effects, latex, paper
+from search.report import effects, latex, mappings, paper
+from search.report.differences import Difference
 from search.report.section import Table
 from search.study import Study
+from spaces.mappings.log2 import mapping
 
 SPACE = """\
 name: rules
@@ -53,7 +58,7 @@ def test_tables_come_as_latex_and_csv_figures_as_svg_and_pdf(files: dict[str, by
         "methods.tex",
     }
     assert {name for name in files if name.endswith(".csv")} == {f"{name}.csv" for name in tables}
-    figures = {"fig-front", "fig-forest", "fig-effects", "fig-mappings"}
+    figures = {"fig-front", "fig-forest", "fig-effects", "fig-mappings", "fig-mappings-2"}
     assert {name for name in files if name.endswith(".pdf")} == {f"{name}.pdf" for name in figures}
     assert all(files[f"{name}.pdf"].startswith(b"%PDF") for name in figures)
     assert all(b"<svg" in files[f"{name}.svg"] for name in figures)
@@ -93,21 +98,112 @@ def test_effects_say_what_attention_costs_in_time(study: Study) -> None:
         assert row[-1] == f"{100 * (mine / plain - 1):+.0f} %"
 
 
-def test_the_csv_says_what_the_latex_says(files: dict[str, bytes]) -> None:
-    """Cell by cell, LaTeX's escapes taken away."""
-    rows = list(csv.reader(io.StringIO(files["comparison.csv"].decode())))
-    body = re.search(r"\\midrule\n(.*)\n\\bottomrule", files["comparison.tex"].decode(), re.DOTALL)
-    assert body is not None
-    lines = [line.removesuffix(r" \\").split(" & ") for line in body[1].splitlines()]
-    plain = [[cell.replace("\\", "").replace("$pm$", "±") for cell in line] for line in lines]
-    assert plain == rows[1:]
-    assert len(rows) == 4
+def test_the_csv_is_the_data_of_the_latex(files: dict[str, bytes]) -> None:
+    """A number a cell: rounded to what LaTeX shows, they are the same pairs and rows."""
+    rows = list(csv.DictReader(io.StringIO(files["comparison.csv"].decode())))
+    shown = _latex(files["comparison.tex"])
+    assert len(rows) == len(shown) == 3
+    for row, cells in zip(rows, shown, strict=True):
+        low, high = (f"{100 * float(row[end]):+.2f}" for end in ("low", "high"))
+        said = f"{100 * float(row['difference']):+.2f}"
+        assert cells[:4] == [f"{row['a']} - {row['b']}", row["n"], said, f"{low} to {high}"]
+    for name in ("effects", "mappings", "front", "budget"):
+        data = list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
+        assert len(data) == len(_latex(files[f"{name}.tex"]))
+        assert not any("±" in cell or "%" in cell for row in data for cell in row.values())
+
+
+def test_a_mapping_is_told_beside_the_ones_people_ask_about(study: Study) -> None:
+    """Seed by seed, to the network with those kernels and the same width; `same` is itself."""
+    found = {(one.profile, one.stages[0].channels): one for one in mappings.mapped(study)}
+    # by hand: psi(4), psi(8), psi(16) = 1, 3, 3 and psi(8), psi(16), psi(32) = 3, 3, 3
+    published, k3, wide = found[(1, 3, 3), 4], found[(3, 3, 3), 4], found[(3, 3, 3), 8]
+    assert len(found) == 3
+    assert list(wide.differences.values()) == ["same", "same"]
+    assert published.differences["gamma=2, b=1"] == "same"
+    assert k3.differences["k=3"] == "same"
+    apart = [
+        one.curve[-1]["val_accuracy"] - other.curve[-1]["val_accuracy"]
+        for one, other in zip(k3.trial.replicates, published.trial.replicates, strict=True)
+    ]
+    minus = k3.differences["gamma=2, b=1"]
+    assert isinstance(minus, Difference)
+    assert (minus.n, minus.twin) == (3, published.trial.number)
+    # scipy's one-sample t, as long as the noise is above that of counting 100 images
+    reference = stats.ttest_1samp(apart, 0).confidence_interval(0.95)
+    sd = max(float(np.std(apart, ddof=1)), math.sqrt(0.01**2 / 6))
+    reach = float(stats.t.ppf(0.975, 2)) * sd / math.sqrt(3)
+    assert minus.mean == pytest.approx(sum(apart) / 3)
+    assert minus.low == pytest.approx(minus.mean - reach)
+    assert minus.low <= reference.low + 1e-12
+    other = published.differences["k=3"]
+    assert isinstance(other, Difference)
+    assert other.mean == pytest.approx(-minus.mean)
+
+
+def test_the_mapping_table_has_all_gamma_and_b(study: Study, files: dict[str, bytes]) -> None:
+    """The corners are of a polygon in which the paper's mapping gives that profile."""
+    rows = list(csv.DictReader(io.StringIO(files["mappings.csv"].decode())))
+    for row in rows:
+        corners = [tuple(map(float, pair.split())) for pair in row["region"].split(", ")]
+        gamma, b = (sum(axis) / len(corners) for axis in zip(*corners, strict=True))
+        told = [mapping(int(c), gamma=gamma, b=b) for c in row["channels"].split("-")]
+        assert "-".join(map(str, told)) == row["kernels"]
+        assert told == [
+            mapping(int(c), gamma=float(row["gamma"]), b=float(row["b"]))
+            for c in row["channels"].split("-")
+        ]
+
+
+def test_a_search_with_stages_left_out_has_its_mappings_too() -> None:
+    """A stage without attention is 0 in the profile, and binds neither gamma nor b."""
+    found = {one.trial.number: one for one in mappings.mapped(search.load(LAPTOP))}
+    partial = found[29]  # w0.5 eca s1,2 k5-5 at 8 and 16 channels
+    assert partial.profile == (5, 5, 0)
+    gamma, b = map(float, partial.region.inside or ())
+    assert [mapping(c, gamma=gamma, b=b) for c in (8, 16)] == [5, 5]
+    assert partial.differences == {"gamma=2, b=1": None, "k=3": None}
+
+
+def test_the_plane_is_drawn_for_every_width(study: Study, files: dict[str, bytes]) -> None:
+    """Widths .25 and .5 have planes of their own."""
+    seen = {plane.title for _, plane in mappings.planes(study)}
+    assert seen == {"resnet8: 4, 8, 16 channels", "resnet8: 8, 16, 32 channels"}
+    assert {"fig-mappings.svg", "fig-mappings-2.svg"} <= files.keys()
+
+
+def test_effects_say_when_no_row_can_be_significant(study: Study) -> None:
+    """Three seeds over three rows: the sign-flip test would need seven (2 / 2^7 x 3 = .047)."""
+    found = effects.effects(study)
+    said = effects.table(study, found).caption
+    assert "No row can be significant" in said
+    assert "over 3 rows that takes 7 seeds, and there are 3" in said
+    assert not any(effect.significant for effect in found)
+
+
+def test_a_search_has_effects_where_a_plain_network_stands_beside(tmp_path: Path) -> None:
+    """Each is the difference to the plain network with the same depth and width; one seed, no
+    interval.
+    """
+    laptop = search.load(LAPTOP)
+    found = effects.effects(laptop)
+    trials = {trial.number: trial for trial in laptop.trials}
+    pair = next(e for e in found if e.arm == "eca stages 1,2,3 k3-3-3")
+    assert dict(pair.stratum) == {"backbone.depth": 14, "backbone.width": 0.5}
+    # the journal's own: #001 is that network, #000 the plain one
+    assert trials[1].label == "w0.5 eca s1,2,3 k3-3-3 depth=14"
+    assert trials[0].label == "w0.5 none depth=14"
+    apart = [trials[number].replicates[0].curve[-1]["val_accuracy"] for number in (1, 0)]
+    assert pair.pair.difference == pytest.approx(apart[0] - apart[1])
+    table = effects.table(laptop, found)
+    assert {row[3] for row in table.rows} == {"unknown"}
+    assert all(row["low"] is None for row in effects.records(found))
 
 
 def test_the_methods_say_how_it_was_done(study: Study, files: dict[str, bytes]) -> None:
     """Data, recipe, seeds, tests, margin and versions, as they were."""
     said = files["methods.tex"].decode()
-    for words in ("digits (400 images)", "0.25", "1 epochs", "3 seeds", "Holm", "0.2 points"):
+    for words in ("digits (300 images; 100 more", "1 epoch (", "3 seeds", "Holm", "0.2 points"):
         assert words in said
     assert study.history.study["versions"]["torch"] in said
     searched = paper.methods(search.load(LAPTOP), None)
@@ -118,6 +214,7 @@ def test_the_methods_say_how_it_was_done(study: Study, files: dict[str, bytes]) 
 def test_latex_prints_what_was_meant() -> None:
     """Every character that LaTeX takes for a command is escaped."""
     table = Table(["a_b"], [["50 % & more ± 1"]], caption="C#1")
+    assert latex.escape("<0.0001 > 1") == "$<$0.0001 $>$ 1"
     written = latex.tabular(table, "t")
     assert r"a\_b" in written
     assert r"50 \% \& more $\pm$ 1 \\" in written
@@ -127,11 +224,25 @@ def test_latex_prints_what_was_meant() -> None:
     )
 
 
-def test_a_search_has_no_effects(tmp_path: Path) -> None:
-    """Without arms there is no control: no effects, no forest, but front, mappings and budget."""
+def test_a_search_has_no_forest() -> None:
+    """Without arms no pairs are compared; front, effects, mappings and budget there are."""
     made = report.as_paper(search.load(LAPTOP))
     assert {name for name in made if name.endswith(".csv")} == {
+        "effects.csv",
         "front.csv",
         "mappings.csv",
         "budget.csv",
     }
+    assert "fig-forest.svg" not in made
+
+
+def _latex(written: bytes) -> list[list[str]]:
+    """The cells of a table's body, LaTeX's escapes taken away."""
+    body = re.search(r"\\midrule\n(.*)\n\\bottomrule", written.decode(), re.DOTALL)
+    assert body is not None
+    lines = [line.removesuffix(r" \\").split(" & ") for line in body[1].splitlines()]
+    signs = {"$pm$": "±", "$<$": "<", "$>$": ">"}
+    plain = [[cell.replace("\\", "") for cell in line] for line in lines]
+    for sign, meant in signs.items():
+        plain = [[cell.replace(sign, meant) for cell in line] for line in plain]
+    return plain
