@@ -212,7 +212,7 @@ def heat(study: Study, found: tuple[Effect, ...]) -> Drawing:
             fontsize=8,
             color="white" if abs(value) > DARK * most else "black",
         )
-    axes.set_xticks(across, [comparing.shown(s) or "all" for s in strata], fontsize=7.5)
+    axes.set_xticks(across, list(map(_tick, strata)), fontsize=7.5)
     axes.set_yticks(down, names, fontsize=8)
     axes.invert_yaxis()
     sure = "no row can be significant" if hopeless(study, found) else "* significant"
@@ -220,6 +220,11 @@ def heat(study: Study, found: tuple[Effect, ...]) -> Drawing:
     assert bar.solids is not None
     bar.solids.set_rasterized(False)  # shapes, where matplotlib would embed pixels
     return figure
+
+
+def _tick(stratum: Stratum) -> str:
+    """A block below a column: the last part of each hole's name, a line each."""
+    return "\n".join(f"{name.rpartition('.')[2]}={value}" for name, value in stratum) or "all"
 
 
 def _searched(study: Study, metric: str) -> dict[str, dict[Block, float]]:
