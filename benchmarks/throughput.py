@@ -47,18 +47,21 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 Epoch = Callable[[], float]  # trains one epoch, returns its seconds of training
 
 
-def config(depth: int, width: float, images: int) -> Config:
+def config(
+    depth: int, width: float, images: int, *, batch: int = BATCH, precision: str = "float32"
+) -> Config:
     """A ResNet with ECA everywhere; `images` train and one batch validates."""
-    total = images + BATCH
+    total = images + batch
     return Config.model_validate(
         {
             "name": "throughput",
-            "dataset": {"name": "cifar10", "subset": total, "val": BATCH / total},
+            "dataset": {"name": "cifar10", "subset": total, "val": batch / total},
             "backbone": {"name": "resnet", "depth": depth, "width": width},
             "attention": {"name": "eca"},
             "training": {
                 "epochs": 100_000,
-                "batch_size": BATCH,
+                "batch_size": batch,
+                "precision": precision,
                 "optimizer": {"name": "sgd", "lr": 0.01},
                 "schedule": {"name": "constant"},
                 "augmentation": {"flip": True, "crop": 4},
@@ -74,38 +77,61 @@ def random_images() -> Images:
     return Images(pixels, np.arange(50_000) % 10)
 
 
-def ours(point: Config) -> Epoch:
-    epochs = trainers.train(point, device="cpu")
-    images = (point.dataset.subset or 0) // BATCH * BATCH - BATCH
+def found(point: Config) -> tuple[Images, str]:
+    """CIFAR-10, or noise of its shape that training then reads in its place; and which it is."""
+    try:
+        images, source = data.read(point.dataset), "CIFAR-10"
+    except DatasetError:
+        images, source = random_images(), "random images of CIFAR-10's shape"
+        variants.module("dataset", "cifar10").find = lambda *_: [Path(__file__)]
+        data._read = lambda source: images
+    assert isinstance(images, Images)
+    return images, source
+
+
+def ours(point: Config, device: str = "cpu") -> Epoch:
+    epochs = trainers.train(point, device=device)
+    batch = point.training.batch_size
+    images = (point.dataset.subset or 0) // batch * batch - batch
     return lambda: images / next(epochs)["images_per_second"]
 
 
-def network(point: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
-    net = trainers.build(point).to(memory_format=torch.channels_last)
+def network(point: Config, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    net = trainers.build(point).to(device, memory_format=torch.channels_last)
     return net, torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
 
 
-def bare(point: Config, images: Images, index: np.ndarray) -> Epoch:
+def casting(point: Config, device: str) -> torch.autocast:
+    """The precision that the recipe asks for."""
+    return torch.autocast(device, torch.bfloat16, enabled=point.training.precision == "bf16")
+
+
+def bare(point: Config, images: Images, index: np.ndarray, device: str = "cpu") -> Epoch:
     mean, std = (torch.tensor(values) * 255 for values in (MEAN, STD))
-    x = (torch.from_numpy(images.pixels[index]).float() - mean) / std
-    y = torch.from_numpy(images.labels[index])
-    net, sgd = network(point)
+    x = ((torch.from_numpy(images.pixels[index]).float() - mean) / std).to(device)
+    y = torch.from_numpy(images.labels[index]).to(device)
+    net, sgd = network(point, device)
+    size = point.training.batch_size
 
     def epoch() -> float:
         started = perf_counter()
-        order = torch.randperm(len(y))
-        for start in range(0, len(y) - BATCH + 1, BATCH):
-            batch = order[start : start + BATCH]
-            loss = cross_entropy(net(x[batch].permute(0, 3, 1, 2)), y[batch])
+        order = torch.randperm(len(y), device=device)
+        for start in range(0, len(y) - size + 1, size):
+            batch = order[start : start + size]
+            with casting(point, device):
+                loss = cross_entropy(net(x[batch].permute(0, 3, 1, 2)), y[batch])
             sgd.zero_grad(set_to_none=True)
             loss.backward()
             sgd.step()
+        float(loss.detach())  # the device has done all that was asked of it
         return perf_counter() - started
 
     return epoch
 
 
-def usual(point: Config, images: Images, index: np.ndarray) -> Epoch:
+def usual(
+    point: Config, images: Images, index: np.ndarray, device: str = "cpu", workers: int = 0
+) -> Epoch:
     from PIL import Image
     from torchvision import transforms
 
@@ -126,16 +152,26 @@ def usual(point: Config, images: Images, index: np.ndarray) -> Epoch:
             picture = Image.fromarray(images.pixels[index[place]])
             return augment(picture), int(images.labels[index[place]])
 
-    loader = torch.utils.data.DataLoader(Pictures(), BATCH, shuffle=True, drop_last=True)
-    net, sgd = network(point)
+    loader = torch.utils.data.DataLoader(
+        Pictures(),
+        point.training.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=bool(workers),
+        pin_memory=device != "cpu",
+    )
+    net, sgd = network(point, device)
 
     def epoch() -> float:
         started = perf_counter()
         running, hits = 0.0, 0
-        for x, y in loader:
+        for some, theirs in loader:
+            x, y = some.to(device, non_blocking=True), theirs.to(device, non_blocking=True)
             sgd.zero_grad()
-            outputs = net(x)
-            loss = cross_entropy(outputs, y)
+            with casting(point, device):
+                outputs = net(x)
+                loss = cross_entropy(outputs, y)
             loss.backward()
             sgd.step()
             running += loss.item()
@@ -169,13 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     point = config(asked.depth, asked.width, asked.images)
-    try:
-        images, source = data.read(point.dataset), "CIFAR-10"
-    except DatasetError:
-        images, source = random_images(), "random images of CIFAR-10's shape"
-        variants.module("dataset", "cifar10").find = lambda *_: [Path(__file__)]
-        data._read = lambda source: images
-    assert isinstance(images, Images)
+    images, source = found(point)
     index, _ = data.split(images.labels, val=point.dataset.val, seed=0, subset=point.dataset.subset)
 
     loops = {
