@@ -149,8 +149,9 @@ class Augmentation(Strict):
 class Training(Strict):
     """The recipe. ``ema`` is the decay of averaged weights, ``grad_clip`` the largest norm.
 
-    ``accumulate`` cuts each batch into so many parts whose gradients add up: less memory, and batch
-    norm that sees a part at a time.
+    ``accumulate`` cuts each batch into so many parts whose gradients add up to the whole batch's:
+    less memory for the same step. Batch norm takes its mean and variance of one part at a time, so
+    where a network has it the parts are another recipe, as smaller batches are.
     """
 
     epochs: int = Field(ge=1, le=100_000)

@@ -155,6 +155,17 @@ def test_run_keys_hold_the_whole_recipe(change):
 
 
 @pytest.mark.parametrize(
+    ("training", "key"),
+    [({}, "4615e40c0df01524"), ({"accumulate": 1}, "4615e40c0df01524")],
+    ids=["left out", "one part"],
+)
+def test_run_keys_of_earlier_studies_stay(training, key):
+    """A setting that came later, at its default, is in no run key (as computed at 0b55778)."""
+    assert keys.RECIPE_VERSION == 1
+    assert trainers.run_key(config(training=training), "d") == key
+
+
+@pytest.mark.parametrize(
     "change",
     [{"name": "other"}, {"dataset": {"root": "/elsewhere"}}, {"backbone": {"stem": "cifar"}}],
     ids=str,
