@@ -31,14 +31,15 @@ SENTENCE = 500
 class Workplace:
     """What every attempt of a study shares: where checkpoints and logs go, threads, plugins.
 
-    `checkpoints` is a folder or an fsspec URI; `logs` a folder (empty: none are kept); `threads` is
+    `checkpoints` is a folder or an fsspec URI, where states go at least `every` so many seconds;
+    `logs` a folder (empty: none are kept); `threads` is
     None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
     that its log may take what C code prints too. `judge` says which images trials are judged by.
     `batch_sizes` are those whose latency is measured, by at most `repeats` passes.
     """
 
     checkpoints: str
-    every: int = 1
+    every: float = 600.0
     keep: int = 2
     threads: int | None = None
     gpu: bool = False
@@ -103,19 +104,21 @@ def _trained(
             torch.set_num_threads(workplace.threads)
         config = Config.model_validate(assignment.config)
         judge = workplace.judge
-        stored = trainers.history(place, config, seed=assignment.seed, judge=judge)
+        stored = trainers.begun(place, config, seed=assignment.seed, judge=judge)
         latency = _latency(config, assignment.latencies, workplace)
         epochs = trainers.train(
             config,
             seed=assignment.seed,
             device=workplace.device,
             checkpoint=place,
-            resume=bool(stored),  # nothing, or another run's: the trial starts over
+            resume=stored is not None,  # nothing, or another run's: the trial starts over
             every=workplace.every,
             keep=workplace.keep,
             judge=judge,
         )
-        late = stored[assignment.known :]  # trained before the last driver could record them
+        late = (stored or [])[
+            assignment.known :
+        ]  # trained before the last driver could record them
         for metrics in chain(late, epochs):
             begun = True
             yield {**metrics, **latency}

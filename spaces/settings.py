@@ -192,12 +192,13 @@ class Timeouts(Strict):
 class Checkpoints(Strict):
     """Where training states go (a folder or an fsspec URI; null: the study's own folder).
 
-    ``keep`` of them are kept per replicate, one is written ``every`` so many epochs.
+    One is written at the end of each epoch, and within a longer one ``every`` so many seconds;
+    ``keep`` of them are kept per replicate.
     """
 
     uri: str | None = None
     keep: int = Field(default=2, ge=1, le=1000)
-    every: int = Field(default=1, ge=1)
+    every: float = Field(default=600.0, gt=0)
 
 
 class Tracking(Strict):

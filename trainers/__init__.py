@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from trainers.complexity import Complexity, identity, measure
     from trainers.keys import run_key
     from trainers.latency import Latency, latency
-    from trainers.train import Diverged, chance, check_device, history, train
+    from trainers.progress import begun, history
+    from trainers.run import Diverged
+    from trainers.train import Left, chance, check_device, train
 
 __all__ = [
     "Complexity",
     "Diverged",
     "Latency",
+    "Left",
     "active",
+    "begun",
     "build",
     "chance",
     "check_device",
@@ -40,15 +44,17 @@ __all__ = [
 
 _HOMES = {
     "Complexity": "complexity",
-    "Diverged": "train",
+    "Diverged": "run",
     "Latency": "latency",
+    "Left": "train",
     "active": "build",
+    "begun": "progress",
     "build": "build",
     "chance": "train",
     "check_device": "train",
     "fits": "batches",
     "foresee": "batches",
-    "history": "train",
+    "history": "progress",
     "identity": "complexity",
     "kernels": "build",
     "latency": "latency",

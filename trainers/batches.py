@@ -31,8 +31,11 @@ class Batches(Protocol):
 
     count: int
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Augmented full batches of an epoch, the images of a partial last one left out."""
+    def shuffled(self, seed: int, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """Augmented full batches of an epoch, but for those `done`.
+
+        The images of a partial last one are left out.
+        """
 
     def ordered(self) -> Iterator[Batch]:
         """Every image once as it is, the last batch as small as it comes out."""
@@ -147,13 +150,14 @@ class InMemory:
         self.batch_size = batch_size
         self.augmentation = augmentation
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, done: int = 0) -> Iterator[Batch]:
         """Crop, flip, normalise, cut out."""
         device, choice = self.pixels.device, self.augmentation
         order = torch.randperm(self.count, generator=stream(seed, "order", epoch)).to(device)
         size = self.pixels.shape[1]
         draws = augment.draw(self.count, size, choice.crop, seed, epoch).to(device)
-        for start in range(0, self.count - self.batch_size + 1, self.batch_size):
+        first = done * self.batch_size
+        for start in range(first, self.count - self.batch_size + 1, self.batch_size):
             index = order[start : start + self.batch_size]
             drawn = draws.take(index)
             pixels = self.pixels.index_select(0, index)
@@ -191,12 +195,12 @@ class OnDisk:
         self.augmentation = augmentation
         self.device = device
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, done: int = 0) -> Iterator[Batch]:
         """Decode, crop and flip in the workers; normalise and cut out on the device."""
         order = torch.randperm(self.count, generator=stream(seed, "order", epoch))
         full = order[: self.count // self.batch_size * self.batch_size].split(self.batch_size)
         draws = augment.draw(self.count, self.size, 0, seed, epoch)
-        for images, index in self._decoded(full, (seed, epoch)):
+        for images, index in self._decoded(full[done:], (seed, epoch)):
             drawn = draws.take(index).to(self.device)
             images = augment.cutout(images, drawn, self.augmentation.cutout)
             yield images, self.labels[index].to(self.device)

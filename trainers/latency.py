@@ -25,8 +25,9 @@ from spaces.errors import VariantError
 from spaces.latency import Latency
 from trainers.build import drawn
 from trainers.network import describe
+from trainers.run import PRECISIONS
 from trainers.seeds import stream
-from trainers.train import PRECISIONS, check_device
+from trainers.train import check_device
 
 __all__ = ["Latency", "device_name", "interval", "latency", "timed"]
 

@@ -652,6 +652,24 @@ def test_workers_do_not_change_the_images(photos: Path) -> None:
     assert not torch.equal(seen[0][0][0][0], seen[0][2][0][0])  # another epoch, other crops
 
 
+@pytest.mark.parametrize("kind", ["in memory", "on disk"])
+def test_an_epoch_goes_on_after_its_first_batches(photos: Path, kind: str) -> None:
+    """What is left after some batches is what the whole epoch has after them, bit for bit."""
+    digits = config({"name": "digits", "subset": 100})
+    chosen = photo_config(photos, 2) if kind == "on disk" else digits
+    small = chosen.training.model_copy(update={"batch_size": 6})
+    chosen = chosen.model_copy(update={"training": small})
+    training, _ = open_batches(chosen, torch.device("cpu"))
+    whole = list(training.shuffled(3, 1))
+    assert len(whole) > 1
+    for done in (1, len(whole) - 1, len(whole)):
+        rest = list(training.shuffled(3, 1, done))
+        assert len(rest) == len(whole) - done
+        for (images, labels), (others, their) in zip(rest, whole[done:], strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(labels, their)
+
+
 def test_validation_is_the_centre(photos: Path) -> None:
     """Resized to 256/224 of the size and cut out of the centre, as torchvision does it."""
     v2 = pytest.importorskip("torchvision.transforms.v2")

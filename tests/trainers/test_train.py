@@ -25,7 +25,8 @@ from spaces.config import Config
 from trainers import checkpoint
 from trainers.batches import open_batches
 from trainers.data import sources
-from trainers.train import Run, history
+from trainers.progress import history
+from trainers.run import Run
 
 TIMES = {"seconds", "images_per_second"}
 
@@ -136,6 +137,71 @@ def test_resume_is_exact(recipe: dict[str, Any], tmp_path: Path) -> None:
             assert torch.equal(value, other[part][name]), name
 
 
+@pytest.mark.parametrize("recipe", RESUMED.values(), ids=RESUMED.keys())
+def test_a_run_that_left_within_an_epoch_goes_on_exactly(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """Asked to leave after a step of the second epoch, then resumed: bit for bit as undisturbed.
+
+    The averages over that epoch among it, and what the third epoch makes of its state.
+    """
+    config = tiny(**{"epochs": 3, "batch_size": 40} | recipe)  # of 270 images, or 135: 6 steps or 3
+    straight = list(trainers.train(config, seed=3, checkpoint=tmp_path / "straight"))
+    step = 2
+    asked = iter([False, True])
+    seen: list[dict[str, float]] = []
+
+    def leave() -> bool:
+        return bool(seen) and next(asked)
+
+    place = f"memory://{tmp_path.name}"
+    with pytest.raises(trainers.Left) as left:
+        seen.extend(trainers.train(config, seed=3, checkpoint=place, leave=leave))
+    assert (left.value.epoch, left.value.step) == (1, step)
+    assert checkpoint.keys(place)[-1] == f"epoch-00001-step-{step:07d}"
+    torch.manual_seed(99)  # whatever happens between must not matter
+    rest = list(trainers.train(config, seed=3, checkpoint=place, resume=True))
+    assert timeless(straight) == timeless(seen + rest)
+    one, other = checkpoint.newest(tmp_path / "straight"), checkpoint.newest(place)
+    assert one is not None
+    assert other is not None
+    for part in ("network", "average"):
+        for name, value in (one[part] or {}).items():
+            assert torch.equal(value, other[part][name]), name
+
+
+def test_a_run_that_left_while_it_was_judged_goes_on_exactly(tmp_path: Path) -> None:
+    """Its steps are not made again: the epoch's validation alone is."""
+    config = tiny(epochs=2)  # 4 steps, then 30 images to judge by
+    asked = iter([False] * 4 + [True])
+    with pytest.raises(trainers.Left) as left:
+        next(trainers.train(config, checkpoint=tmp_path, leave=lambda: next(asked)))
+    assert (left.value.epoch, left.value.step) == (0, 4)
+    assert trainers.begun(tmp_path, config) == []
+    rest = list(trainers.train(config, checkpoint=tmp_path, resume=True))
+    assert timeless(rest) == timeless(list(trainers.train(config)))
+
+
+def test_a_damaged_state_within_an_epoch_costs_its_steps(tmp_path: Path) -> None:
+    """The one before it is gone on from, to the same numbers."""
+    config = tiny(epochs=2)
+    asked = iter([False] * 8 + [True])  # 4 steps, a batch judged, 4 steps
+    with pytest.raises(trainers.Left):
+        for _ in trainers.train(config, checkpoint=tmp_path, every=1e-9, leave=lambda: next(asked)):
+            pass
+    *_, newest = sorted(tmp_path.glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(RuntimeWarning, match="epoch-00001-step-0000004 is damaged"):
+        rest = list(trainers.train(config, checkpoint=tmp_path, resume=True))
+    assert timeless(rest) == timeless(list(trainers.train(config))[1:])
+
+
+def test_left_crosses_processes() -> None:
+    """The exception survives pickling."""
+    came = pickle.loads(pickle.dumps(trainers.Left(3, 17)))
+    assert (came.epoch, came.step) == (3, 17)
+
+
 def test_dropout_is_really_on() -> None:
     """The network of the exact-resume test with dropout does draw global random numbers."""
     net = trainers.build(tiny(**RESUMED["dropout"]))
@@ -182,10 +248,21 @@ def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any]) -> N
         )
 
 
-def test_checkpoints_follow_every_and_keep(tmp_path: Path) -> None:
-    """Checkpoints are stored every so many epochs and at the end; the last few are kept."""
-    list(trainers.train(tiny(epochs=5), checkpoint=tmp_path, every=2, keep=2))
+def test_checkpoints_are_kept_as_asked(tmp_path: Path) -> None:
+    """One at the end of every epoch; the last few are kept."""
+    list(trainers.train(tiny(epochs=5), checkpoint=tmp_path, keep=2))
     assert checkpoint.keys(tmp_path) == ["epoch-00004", "epoch-00005"]
+
+
+def test_checkpoints_follow_the_clock_within_an_epoch(tmp_path: Path) -> None:
+    """After `every` seconds the state is stored, whatever the step; also while it is validated."""
+    config = tiny(epochs=2, batch_size=32)  # of 270 images: 8 steps
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    next(trainers.train(config, checkpoint=often, every=1e-9, keep=100))
+    next(trainers.train(config, checkpoint=seldom, every=1e9, keep=100))
+    steps = [f"epoch-00000-step-{step:07d}" for step in range(1, 9)]
+    assert checkpoint.keys(often) == [*steps, "epoch-00001"]
+    assert checkpoint.keys(seldom) == ["epoch-00001"]
 
 
 def test_starting_over_replaces_the_old_checkpoints(tmp_path: Path) -> None:
