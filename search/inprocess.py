@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from search import worker
+from search import notice, worker
 from search.study import Study
 from search.trial import Assignment, Ending
 from search.worker import Workplace
@@ -63,6 +63,8 @@ def _carry(
         if message is None:
             return Ending("bad_report", "the attempt ended without a word")
         if isinstance(message, Ending):
+            if message.outcome == "preempted" and notice.given():
+                raise KeyboardInterrupt  # it was this process that is to leave: the driver ends
             return message
         ending = study.report(assignment.trial, assignment.replicate, message)
         if study.commit(now=False):

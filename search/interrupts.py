@@ -14,6 +14,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+from search import notice
+
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
 """Exit codes by signal; SIGUSR1 is what batch systems send before they take the machine away."""
 
@@ -32,6 +34,9 @@ class Interrupts:
 
     The exception is `KeyboardInterrupt` for every signal, because Ray's compiled parts let no other
     one pass. `signum` says which it was. A process forked inside has its usual signals.
+
+    What batch systems send while a training runs in this process lets that store its state first:
+    the exception comes when it has, and after `notice.GRACE` seconds it is as a second signal.
     """
 
     _entered: Interrupts | None = None
@@ -49,6 +54,7 @@ class Interrupts:
         return CODES[self.signum or signal.SIGINT]
 
     def __enter__(self) -> Interrupts:
+        notice.withdraw()
         heard, self._told = os.pipe()
         os.set_blocking(self._told, False)
         self._before = {signum: signal.getsignal(signum) for signum in CODES}
@@ -94,6 +100,9 @@ class Interrupts:
     def _catch(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum, self._due = signum, _deciding(frame)
+            if signum != signal.SIGINT:  # a person waits for nothing
+                why, late = signal.Signals(signum).name, lambda: os.kill(os.getpid(), signum)
+                self._due = notice.give(why, late=late) or self._due
             if not self._due:
                 raise KeyboardInterrupt
 

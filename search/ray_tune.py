@@ -23,6 +23,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search import notice
 from search.cluster import (
     LOOPBACK,
     Cluster,
@@ -64,12 +66,14 @@ Answer = TypeVar("Answer")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 GUESSES = " Some common causes include:"
 """What Ray has to say of any death of a worker from here on, 500 characters that tell nothing."""
-SPOILT = ("oom", "host_oom", "crashed")
-"""Endings after which a process is not used again: its memory, or its GPU's, may be spoilt."""
+SPOILT = ("oom", "host_oom", "crashed", "preempted")
+"""Endings after which a process is not used again: its memory may be spoilt, or it is to leave."""
+LOOK = 5.0
+"""Seconds between two looks of a worker at whether its node is being drained."""
 
 
 class AttemptFailed(Exception):
-    """Ends the worker's process, which may be spoilt; its text is the ending."""
+    """Ends the worker's process, which is not used again; its text is the ending."""
 
 
 class Attempt(tune.Trainable):  # type: ignore[misc]
@@ -83,6 +87,9 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first assignment, without what a job's own environment told of MLflow."""
         forget()
+        notice.listen()
+        node = ray.get_runtime_context().get_node_id()
+        threading.Thread(target=_until_drained, args=(node,), name="drain", daemon=True).start()
         self._take(config)
 
     def step(self) -> dict[str, Any]:
@@ -90,15 +97,15 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         message = next(self._messages)
         if isinstance(message, Ending):
             return self._over(message)
-        if message["epoch"] < self._epochs:
+        if message["epoch"] < self._epochs or notice.given():
             return {"metrics": message}
         ending = next(self._messages)  # the last epoch brings its ending along: one trip less
         assert isinstance(ending, Ending)
         return {"metrics": message, **self._over(ending)}
 
     def _over(self, ending: Ending) -> dict[str, Any]:
-        """The ending as a result; one that may have spoilt the process ends it as well."""
-        if ending.outcome in SPOILT:
+        """The ending as a result; a process that may be spoilt, or is to leave, ends with it."""
+        if ending.outcome in SPOILT or notice.given():
             raise AttemptFailed(json.dumps(asdict(ending)))
         return {"done": True, "ending": asdict(ending)}
 
@@ -377,10 +384,10 @@ def slots(cpu: float, gpu: float, at_most: int | None) -> Callable[[], int]:
     """How many trials of that size the cluster holds; asked anew as it grows or shrinks."""
 
     def fit() -> int:
-        wanted = {"CPU": cpu, "GPU": gpu}
+        wanted, leaving = {"CPU": cpu, "GPU": gpu}, _draining()
         places = 0
         for node in ray.nodes():
-            have = node["Resources"] if node["Alive"] else {}
+            have = node["Resources"] if node["Alive"] and node["NodeID"] not in leaving else {}
             places += min(
                 int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each
             )
@@ -476,6 +483,18 @@ def _as_ray_reads(address: str) -> str:
     if not port.isdigit() or not host:
         return address
     return f"{ray._private.services.resolve_ip_for_localhost(host.strip('[]'))}{colon}{port}"
+
+
+def _draining() -> set[str]:
+    """Nodes that are to be taken away: Ray puts nothing new on them."""
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def _until_drained(node: str) -> None:
+    """Wait until the node of this worker is drained, and say so."""
+    while node not in _draining():
+        time.sleep(LOOK)
+    notice.give("its node is drained")
 
 
 def _nodes() -> set[str]:

@@ -18,7 +18,7 @@ Outcome = Literal[
     "oom",  # the device's memory was not enough
     "host_oom",  # the host's memory was not enough
     "crashed",  # an exception, or a worker process that died
-    "preempted",  # the worker's node was taken away
+    "preempted",  # the worker's node was taken away, or it was told to leave
     "timeout",  # over `search.timeouts`
     "invalid",  # the network or its training cannot be built from this config
     "bad_report",  # a report without the objective's metric, or with one that is no number

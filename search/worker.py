@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from search import notice
 from search.output import Output, opened
 from search.redaction import redacted
 from search.trial import Assignment, Ending
@@ -68,10 +69,11 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
     fields of a `Latency` each.
 
     Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
-    what the executor throws in pass through. What is printed meanwhile goes to the attempt's log.
+    what the executor throws in pass through. Where the process is told to leave (`search.notice`)
+    it ends as preempted, its state stored. What is printed meanwhile goes to the attempt's log.
     """
     where = (workplace.logs, workplace.checkpoints)
-    with opened(*where, assignment, here(), alone=workplace.alone) as log:
+    with notice.heeded(), opened(*where, assignment, here(), alone=workplace.alone) as log:
         messages = _trained(assignment, workplace, log)
         try:
             while True:
@@ -115,6 +117,7 @@ def _trained(
             every=workplace.every,
             keep=workplace.keep,
             judge=judge,
+            leave=lambda: bool(notice.given()),
         )
         late = (stored or [])[
             assignment.known :
@@ -125,6 +128,8 @@ def _trained(
             latency = {}
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
+    except trainers.Left as left:
+        yield Ending("preempted", f"{notice.given()}: {left}")
     except torch.OutOfMemoryError as error:
         yield Ending("oom", _sentence(error), _detail(log))
     except MemoryError as error:

@@ -345,6 +345,67 @@ def test_a_training_that_ends_its_process_is_resumed(
     assert nothing_runs(study)
 
 
+def timeless(study: Study) -> list[list[dict[str, float]]]:
+    """Every curve, without what a clock says."""
+    clocks = {"seconds", "images_per_second"}
+    return [
+        [{k: v for k, v in epoch.items() if k not in clocks} for epoch in r.curve]
+        for trial in study.trials
+        for r in trial.replicates
+    ]
+
+
+@pytest.mark.ray
+def test_a_preempted_trial_goes_on_as_if_undisturbed(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """SIGTERM within an epoch: its state is stored, another worker goes on, bit for bit the same.
+
+    That is no failure, and costs nothing of a budget for crashes.
+    """
+    path = write_space(
+        trials=2,
+        width="0.25",  # 240 images in batches of 32: the 13th is the second epoch's 6th
+        attention=faulty("leave", after=12, once=str(tmp_path / "told")),
+        search="failures: {crashed: 0, max: 0}",
+    )
+    told = search.run(path, out=tmp_path / "told-to", executor="ray", plugins=[PLUGIN])
+    alone = search.run(path, out=tmp_path / "alone", executor="ray", plugins=[PLUGIN])
+
+    first, second = broken(told)[0].replicates[0].attempts
+    assert (first.outcome, second.outcome) == ("preempted", "finished")
+    assert first.reason == "SIGTERM: left after 1 epochs and 6 steps"
+    assert first.worker != second.worker
+    assert told.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
+    assert len(broken(alone)[0].replicates[0].attempts) == 1
+    assert timeless(told) == timeless(alone)
+
+
+def test_a_trial_whose_process_is_to_leave_goes_on_as_if_undisturbed(
+    write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """SIGTERM within an epoch, in process: the state is stored, `resume` goes on, bit for bit."""
+    path = write_space(
+        trials=2, width="0.25", attention=faulty("leave", after=12, once=str(tmp_path / "told"))
+    )
+    command = [sys.executable, "-m", "search", "run", str(path), "--out", str(tmp_path / "runs")]
+    left = subprocess.run(
+        [*command, "--executor", "inprocess", "--plugin", str(PLUGIN)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert left.returncode == 143, left.stderr
+    (state,) = (tmp_path / "runs" / "small" / "checkpoints").rglob("epoch-00001-step-0000006.*")
+    told = search.resume(tmp_path / "runs" / "small", executor="inprocess")
+    alone = search.run(path, out=tmp_path / "alone", executor="inprocess", plugins=[PLUGIN])
+
+    (replicate,) = broken(told)[0].replicates
+    assert [attempt.outcome for attempt in replicate.attempts] == ["interrupted", "finished"]
+    assert not state.exists()  # two later ones are kept
+    assert timeless(told) == timeless(alone)
+
+
 @pytest.mark.ray
 def test_an_actor_is_reused_from_trial_to_trial(
     write_space: WriteSpace, tmp_path: Path, cluster: None

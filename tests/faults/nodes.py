@@ -2,13 +2,15 @@
 
 A script: `nodes.py [JSON]`, the environment of the second node where it is not the first's. It
 prints the cluster's address and, as JSON, each node's id by the process that starts its workers.
-Then it obeys `remove` (the second node, at once), `behead` (what makes the first one the head) and
-the end of stdin, after which nothing of it is left.
+Then it obeys `drain` (the second node is told that it will go), `remove` (the second node, at
+once), `behead` (what makes the first one the head) and the end of stdin, after which nothing of it
+is left.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 from ray.cluster_utils import Cluster
@@ -23,7 +25,13 @@ def main() -> None:
     parents = {node.all_processes["raylet"][0].process.pid: node.node_id for node in nodes}
     print(json.dumps(parents), flush=True)
     for line in sys.stdin:
-        if line.strip() == "remove":
+        if line.strip() == "drain":
+            drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
+            drain += ["--address", cluster.address, "--node-id", second.node_id]
+            drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "wanted"]
+            drain += ["--deadline-remaining-seconds", "600"]
+            subprocess.run(drain, check=True, stdout=subprocess.DEVNULL)
+        elif line.strip() == "remove":
             cluster.remove_node(second, allow_graceful=False)
         else:
             cluster.head_node.kill_gcs_server(check_alive=False)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Nodes:
         return self.parents.get(int(stat.rpartition(")")[2].split()[1]), "")
 
     def lose(self, what: str) -> None:
-        """`remove` the second node, or `behead` the cluster."""
+        """`drain` or `remove` the second node, or `behead` the cluster."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{what}\n")
@@ -61,9 +62,16 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Two nodes that ask for a token."""
+    with started(tmp_path_factory.mktemp("home")) as both:
+        yield both
+
+
+@contextmanager
+def started(home: Path) -> Iterator[Nodes]:
+    """Two nodes of one CPU that ask for a token, with a home folder of their own."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
-        "HOME": str(tmp_path_factory.mktemp("home")),
+        "HOME": str(home),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "5ec7e7" * 10,
     }
@@ -183,6 +191,48 @@ def test_a_node_that_goes_takes_no_trial_along(
     assert came_to(study) == came_to(alone)  # the same networks with the same curves
     assert [t.number for t in study.pareto()] == [t.number for t in alone.pareto()]
     assert study.hypervolume() == alone.hypervolume()
+
+
+def test_a_node_that_is_drained_is_left_in_time(
+    write_space: WriteSpace, tmp_path: Path, came_to: Callable[[Study], list[Any]]
+) -> None:
+    """Told that it will go, its worker stores what it has; nothing new begins there.
+
+    That attempt is preempted; its trial goes on on the other node, to what it would have come to.
+    """
+    space = write_space(
+        trials=2, epochs=150, search="sampler: {name: RandomSampler}\nfailures: {crashed: 0}"
+    )
+    folder = tmp_path / "runs" / "small"
+    seen: dict[str, str] = {}
+    with started(tmp_path / "home") as nodes:
+        _, drained = nodes.parents.values()
+
+        def both_at_work() -> bool:
+            new = [worker for worker in workers(folder) if worker not in seen]
+            seen.update({worker: nodes.of(worker) for worker in new})
+            return set(seen.values()) == set(nodes.parents.values())
+
+        with subprocess.Popen(
+            nodes.command(space, tmp_path / "runs"),
+            env=nodes.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as driver:
+            wait_until(both_at_work, driver)
+            nodes.lose("drain")
+            said, _ = driver.communicate()
+    study = search.load(folder)
+    alone = search.run(space, out=tmp_path / "alone", executor="inprocess")
+
+    assert driver.returncode == 0, said
+    attempts = [a for t in study.trials for r in t.replicates for a in r.attempts]
+    assert sorted(str(a.outcome) for a in attempts) == ["finished"] * 2 + ["preempted"]
+    (lost,) = (a for a in attempts if a.outcome == "preempted")
+    assert seen[lost.worker] == drained
+    assert lost.reason.startswith("its node is drained: left after")
+    assert came_to(study) == came_to(alone)
 
 
 def test_a_study_outlives_its_cluster(

@@ -32,6 +32,9 @@ class Faulty(nn.Module):
             os._exit(7)
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "leave":
+            os.kill(os.getpid(), signal.SIGTERM)
+            return x
         if self.fault == "hang":
             time.sleep(3600)
         if self.fault == "spin":
@@ -48,7 +51,7 @@ class Faulty(nn.Module):
 def attention(
     channels: int,
     *,
-    fault: Literal["raise", "exit", "kill", "hang", "spin", "stop", "cuda", "nan", "oom"],
+    fault: Literal["raise", "exit", "kill", "leave", "hang", "spin", "stop", "cuda", "nan", "oom"],
     after: int = 30,
     once: str | None = None,
 ) -> nn.Module:
