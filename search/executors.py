@@ -61,6 +61,9 @@ def _here(space: Space) -> Executor:
 
     from search import inprocess
 
+    if space.search.resources.team > 1:
+        said = f"several train a trial on Ray alone (got {space.search.resources.team}; allowed: 1)"
+        raise SpaceError([Problem(None, "search.resources.processes", said)])
     asked = space.search.resources.gpu
     available = torch.cuda.is_available()
     if asked != "auto" and asked > 0 and not available:
@@ -78,13 +81,14 @@ def _here(space: Space) -> Executor:
 def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
     from search import ray_tune
 
-    cpu, asked = space.search.resources.cpu, space.search.resources.gpu
+    wanted = space.search.resources
+    cpu, asked, processes = wanted.cpu, wanted.gpu, wanted.team
     if not (wish.address or os.environ.get("RAY_ADDRESS")):
         say("starting Ray on this machine ...")
     with ray_tune.connected(wish.address) as cluster:
-        gpu = (1.0 if cluster.gpus else 0.0) if asked == "auto" else float(asked)
+        gpu = float((processes if cluster.gpus else 0) if asked == "auto" else asked)
         at_most = wish.max_concurrent or space.search.max_concurrent
-        slots = ray_tune.slots(cpu, gpu, at_most)
+        slots = ray_tune.slots(cpu, gpu, at_most, processes=processes)
         if slots() < 1:
             raise Unfit(
                 f"no room for a trial: it wants {cpu:g} CPU and {gpu:g} GPU, "
@@ -105,15 +109,17 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
 
 def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
     kept, timing = study.space.search.checkpoints, study.space.search.timing
+    wanted = study.space.search.resources
     return Workplace(
         checkpoints=study.checkpoints,
         every=kept.every,
         keep=kept.keep,
-        threads=max(1, int(study.space.search.resources.cpu)),
+        threads=max(1, int(wanted.cpu / wanted.team)),
         gpu=gpu,
         plugins=tuple(str(path) for path in catalogue.plugins()),
         logs=str(study.folder / logs.FOLDER),
         alone=alone,
         judge=study.space.search.judge,
+        processes=wanted.team,
         **({} if timing is None else timing.model_dump()),
     )

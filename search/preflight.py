@@ -144,7 +144,7 @@ def foreseen(space: Space) -> None:
 
     def check(values: dict[str, Any]) -> None:
         try:
-            trainers.foresee(space.at(values))
+            trainers.foresee(space.at(values), space.search.resources.team)
         except DatasetError as error:
             raise Unfit(str(error)) from None
 

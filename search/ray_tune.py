@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +39,10 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from search import notice
 from search.cluster import (
@@ -55,6 +58,7 @@ from search.cluster import (
     withheld,
 )
 from search.errors import Unfit
+from search.meeting import Meeting, called
 from search.trial import Assignment, Ending
 from search.worker import DETAIL, Workplace, attempt, here
 
@@ -68,7 +72,7 @@ GUESSES = " Some common causes include:"
 """What Ray has to say of any death of a worker from here on, 500 characters that tell nothing."""
 SPOILT = ("oom", "host_oom", "crashed", "preempted")
 """Endings after which a process is not used again: its memory may be spoilt, or it is to leave."""
-LOOK = 5.0
+LOOK = 2.0
 """Seconds between two looks of a worker at whether its node is being drained."""
 
 
@@ -86,17 +90,14 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first assignment, without what a job's own environment told of MLflow."""
-        forget()
-        notice.listen()
-        node = ray.get_runtime_context().get_node_id()
-        threading.Thread(target=_until_drained, args=(node,), name="drain", daemon=True).start()
+        _settle_in()
         self._take(config)
 
     def step(self) -> dict[str, Any]:
         """One epoch, or the ending: `done` with an outcome word."""
         message = next(self._messages)
         if isinstance(message, Ending):
-            return self._over(message)
+            return self._over(self._mates.reason(message))
         if message["epoch"] < self._epochs or notice.given():
             return {"metrics": message}
         ending = next(self._messages)  # the last epoch brings its ending along: one trip less
@@ -117,6 +118,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Drop what is running: a generator that is closed lets go of its network."""
+        self._mates.leave()  # they may be waiting for us
         if isinstance(self._messages, Generator):
             self._messages.close()
 
@@ -128,7 +130,76 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
-        self._messages = self.attempt(assignment, workplace)
+        self._mates = _Mates(assignment, workplace)
+        meeting = self._mates.meeting
+        self._messages = self.attempt(assignment, workplace, *([meeting] if meeting else []))
+
+
+class Mate:
+    """A process of a trial that several train together, the first of which is its `Attempt`."""
+
+    def __init__(self) -> None:
+        _settle_in()
+
+    def train(self, assignment: Assignment, workplace: Workplace, meeting: Meeting) -> Ending:
+        """Do the same as the first process, which alone is listened to."""
+        meeting = replace(meeting, here=ray.util.get_node_ip_address())
+        for message in attempt(assignment, replace(workplace, logs=""), meeting):
+            if isinstance(message, Ending):
+                return message
+        return Ending("crashed", "the attempt ended without a word")
+
+
+class _Mates:
+    """The other processes of a trial, each in its bundle of the trial's placement group."""
+
+    def __init__(self, assignment: Assignment, workplace: Workplace) -> None:
+        self.meeting: Meeting | None = None
+        self._actors: list[Any] = []
+        self._endings: list[Any] = []
+        if workplace.processes == 1:
+            return
+        self.meeting = called(ray.util.get_node_ip_address(), workplace.processes)
+        group = ray.util.get_current_placement_group()
+        theirs = replace(assignment, latencies=None)
+        for rank in range(1, workplace.processes):
+            bundle = group.bundle_specs[rank]
+            actor = ray.remote(Mate).options(
+                num_cpus=bundle.get("CPU", 0),
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
+            )
+            self._actors.append(actor.remote())
+            told = self._actors[-1].train.remote(theirs, workplace, self.meeting.guest(rank))
+            self._endings.append(told)
+
+    def reason(self, ending: Ending) -> Ending:
+        """What an attempt ended of: where it lost the others, what one of them says."""
+        if ending.outcome != "crashed" or not self._endings:
+            return ending
+        over, _ = ray.wait(self._endings, num_returns=len(self._endings), timeout=5)
+        for each in over:
+            try:
+                theirs = ray.get(each)
+            except ray.exceptions.RayError as error:
+                return _ending(error)
+            if theirs.outcome not in ("finished", "crashed"):
+                return Ending(**asdict(theirs))
+        return ending
+
+    def leave(self) -> None:
+        """End them."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+
+def _settle_in() -> None:
+    """Make a process of Ray's a worker of ours."""
+    forget()
+    notice.listen()
+    node = ray.get_runtime_context().get_node_id()
+    threading.Thread(target=_until_drained, args=(node,), name="drain", daemon=True).start()
 
 
 class WorkerLost(ray.exceptions.RayActorError):  # type: ignore[misc]
@@ -346,12 +417,12 @@ def drive(
         workers = _Workers(desk)
         pulse = Pulse(ray.get_runtime_context().gcs_address, farewell)
         tuner = Tuner(
-            tune.with_resources(trainable, {"cpu": cpu, "gpu": gpu}),
+            tune.with_resources(trainable, _bundles(cpu, gpu, workplace.processes)),
             tune_config=TuneConfig(
                 search_alg=_Searcher(desk, workers),
                 scheduler=_Scheduler(desk, workers),
                 num_samples=-1,
-                reuse_actors=True,
+                reuse_actors=workplace.processes == 1,
                 trial_name_creator=lambda trial: f"attempt_{trial.trial_id}",
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -380,18 +451,25 @@ def drive(
     watch(study)
 
 
-def slots(cpu: float, gpu: float, at_most: int | None) -> Callable[[], int]:
+def _bundles(cpu: float, gpu: float, processes: int) -> tune.PlacementGroupFactory:
+    """What a trial is given, evenly for each of its processes; near one another where they fit."""
+    each = {"CPU": cpu / processes, **({"GPU": gpu / processes} if gpu else {})}
+    return tune.PlacementGroupFactory([each] * processes, strategy="PACK")
+
+
+def slots(cpu: float, gpu: float, at_most: int | None, *, processes: int = 1) -> Callable[[], int]:
     """How many trials of that size the cluster holds; asked anew as it grows or shrinks."""
 
     def fit() -> int:
-        wanted, leaving = {"CPU": cpu, "GPU": gpu}, _draining()
+        wanted, leaving = {"CPU": cpu / processes, "GPU": gpu / processes}, _draining()
         places = 0
         for node in ray.nodes():
             have = node["Resources"] if node["Alive"] and node["NodeID"] not in leaving else {}
             places += min(
                 int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each
             )
-        return min(places, at_most or places)
+        trials = places // processes
+        return min(trials, at_most or trials)
 
     return _remember(fit, seconds=5)
 

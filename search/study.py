@@ -306,7 +306,9 @@ class Study:
         if ending.outcome == "finished" and not replicate.curve:
             ending = Ending("bad_report", "it finished without reporting an epoch")
         trial = self.history.trials[number]
-        parts = verdict.halved(trial, index, ending) if self.space.search.oom != "fail" else None
+        search = self.space.search
+        team = search.resources.team
+        parts = verdict.halved(trial, index, ending, team) if search.oom != "fail" else None
         again = verdict.retried(replicate.attempts, ending, self.space.search.failures)
         again = (again or parts is not None) and number not in self.stopping
         self._record(

@@ -71,17 +71,17 @@ def retried(attempts: Sequence[Attempt], ending: Ending, failures: Failures) -> 
     return allowed is None or before < allowed
 
 
-def halved(trial: Trial, index: int, ending: Ending) -> int | None:
+def halved(trial: Trial, index: int, ending: Ending, processes: int = 1) -> int | None:
     """The parts a batch is to be cut into after `oom`, twice those before; None: that is no help.
 
     Only while no replicate has finished: the seeds of one trial share their recipe. A part has at
-    least two samples, since batch norm needs them.
+    least two samples, since batch norm needs them, and one for each of the trial's processes.
     """
     finished = any(replicate.outcome == "finished" for replicate in trial.replicates)
     parts = 2 * trial.config["training"].get("accumulate", 1)
     if ending.outcome != "oom" or finished or index > 0:
         return None
-    return parts if trial.config["training"]["batch_size"] >= 2 * parts else None
+    return parts if trial.config["training"]["batch_size"] >= max(2, processes) * parts else None
 
 
 def hopeless(ended: Sequence[Trial], consecutive: int, *, proven: bool) -> str:

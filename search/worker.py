@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from search import notice
+from search.meeting import Meeting, joined
 from search.output import Output, opened
 from search.redaction import redacted
 from search.trial import Assignment, Ending
@@ -36,7 +37,8 @@ class Workplace:
     `logs` a folder (empty: none are kept); `threads` is
     None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
     that its log may take what C code prints too. `judge` says which images trials are judged by.
-    `batch_sizes` are those whose latency is measured, by at most `repeats` passes.
+    `batch_sizes` are those whose latency is measured, by at most `repeats` passes. So many
+    `processes` train a trial together.
     """
 
     checkpoints: str
@@ -50,6 +52,7 @@ class Workplace:
     judge: Judge = "val"
     batch_sizes: tuple[int, ...] = ()
     repeats: int = 50
+    processes: int = 1
 
     @property
     def device(self) -> str:
@@ -62,8 +65,12 @@ def here() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, Any] | Ending]:
+def attempt(
+    assignment: Assignment, workplace: Workplace, meeting: Meeting | None = None
+) -> Iterator[dict[str, Any] | Ending]:
     """Train an assignment: one dict of metrics an epoch, then exactly one `Ending`.
+
+    With a `meeting` several processes do so together, each as if it were alone.
 
     The first dict has the network's `latency` too, where the assignment asks for it: a list of the
     fields of a `Latency` each.
@@ -74,7 +81,7 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
     """
     where = (workplace.logs, workplace.checkpoints)
     with notice.heeded(), opened(*where, assignment, here(), alone=workplace.alone) as log:
-        messages = _trained(assignment, workplace, log)
+        messages = _trained(assignment, workplace, meeting, log)
         try:
             while True:
                 with log.caught():
@@ -89,7 +96,7 @@ def attempt(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, 
 
 
 def _trained(
-    assignment: Assignment, workplace: Workplace, log: Output
+    assignment: Assignment, workplace: Workplace, meeting: Meeting | None, log: Output
 ) -> Generator[dict[str, Any] | Ending]:
     import torch
 
@@ -108,28 +115,29 @@ def _trained(
         judge = workplace.judge
         stored = trainers.begun(place, config, seed=assignment.seed, judge=judge)
         latency = _latency(config, assignment.latencies, workplace)
-        epochs = trainers.train(
-            config,
-            seed=assignment.seed,
-            device=workplace.device,
-            checkpoint=place,
-            resume=stored is not None,  # nothing, or another run's: the trial starts over
-            every=workplace.every,
-            keep=workplace.keep,
-            judge=judge,
-            leave=lambda: bool(notice.given()),
-        )
-        late = (stored or [])[
-            assignment.known :
-        ]  # trained before the last driver could record them
-        for metrics in chain(late, epochs):
-            begun = True
-            yield {**metrics, **latency}
-            latency = {}
+        with joined(meeting, gpu=workplace.gpu) as group:
+            epochs = trainers.train(
+                config,
+                seed=assignment.seed,
+                device=workplace.device,
+                checkpoint=place,
+                resume=stored is not None,  # nothing, or another run's: the trial starts over
+                every=workplace.every,
+                keep=workplace.keep,
+                judge=judge,
+                leave=lambda: bool(notice.given()),
+                group=group,
+            )
+            # trained before the last driver could record them
+            late = (stored or [])[assignment.known :]
+            for metrics in chain(late, epochs):
+                begun = True
+                yield {**metrics, **latency}
+                latency = {}
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
     except trainers.Left as left:
-        yield Ending("preempted", f"{notice.given()}: {left}")
+        yield Ending("preempted", f"{notice.given() or 'told by another process'}: {left}")
     except torch.OutOfMemoryError as error:
         yield Ending("oom", _sentence(error), _detail(log))
     except MemoryError as error:

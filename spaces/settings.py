@@ -120,17 +120,34 @@ class Pruner(Component):
 
 
 class Resources(Strict):
-    """What one trial may use: CPU cores, and GPUs (``auto``: 1 where the cluster has any)."""
+    """What one trial may use: CPU cores, and GPUs (``auto``: one a process where there are any).
+
+    So many ``processes`` train it together, each with its share of the cores and one of the GPUs,
+    on one node or several (null: one for each whole GPU). The figures are those of one process but
+    for the order of sums, so they are no part of a run key.
+    """
 
     cpu: float = Field(default=1.0, gt=0, le=1024)
     gpu: Literal["auto"] | Annotated[float, Field(ge=0, le=64)] = "auto"
+    processes: int | None = Field(default=None, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Resources:
         if self.gpu != "auto" and self.gpu > 1 and self.gpu != int(self.gpu):
             said = f"out of range (got {self.gpu}; allowed: auto, a fraction of one, or whole GPUs)"
             raise VariantError(("gpu", said))
+        if self.processes is None or self.gpu in ("auto", 0, self.processes):
+            return self
+        if self.processes > 1 or (self.gpu != "auto" and self.gpu > 1):
+            said = f"each trains on a GPU of its own (got {self.processes}; allowed: {self.gpu:g})"
+            raise VariantError(("processes", said))
         return self
+
+    @property
+    def team(self) -> int:
+        """How many processes train one trial."""
+        whole = 1 if self.gpu == "auto" else max(1, int(self.gpu))
+        return self.processes or whole
 
 
 class Budget(Strict):

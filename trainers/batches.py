@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from spaces.config import Augmentation, Config
+from spaces.config import Config, Training
 from spaces.errors import VariantError
 from trainers import augmentation as augment
 from trainers.data import Indices, Judge, Source, shares, sources, split
 from trainers.datasets import DatasetError, Description, Files, Images
 from trainers.network import describe
 from trainers.seeds import derive, stream
+from trainers.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) float32 in channels_last, labels (N,)
 
@@ -56,26 +57,32 @@ def fits(config: Config, judge: Judge = "val") -> None:
         source.images()
 
 
-def foresee(config: Config) -> None:
+def foresee(config: Config, processes: int = 1) -> None:
     """Check what `fits` would, as far as it can be told without looking for an image.
 
     The number of images is known where `subset` says it, or the dataset has the same everywhere.
+    So many `processes` are to share every batch.
     Raises VariantError as `fits` does, and DatasetError where classes are counted in missing data.
     """
     known = describe(config)
+    _check_share(config, processes)
     if (count := known.images or config.dataset.subset) is not None:
         _check_batch(config, count)
     _check_crop(config, known.image_size - 1, "no such padding")
 
 
 def open_batches(
-    config: Config, device: torch.device, found: tuple[Source, ...] = ()
+    config: Config,
+    device: torch.device,
+    found: tuple[Source, ...] = (),
+    team: Team = ALONE,
 ) -> tuple[Batches, Batches]:
     """The images that train and those that judge, both cut from the dataset's train part.
 
     `found` are its `data.sources`, looked for where they are not given. With a test part among them
     all of the train part trains (its `subset`, where there is one), and the test part judges.
-    Raises as `fits` does.
+    Of a `team` each process has its share of every batch, in the same order. Raises as `fits` does,
+    and VariantError where a share would be empty.
     """
     part, *test = found or sources(config.dataset)
     images = part.images()
@@ -87,19 +94,43 @@ def open_batches(
         subset=config.dataset.subset,
     )
     if not test:
-        return _batches(config, images, training, device), _batches(config, images, held, device)
+        _check_team(config, len(held), team)
+        return (
+            _batches(config, images, training, device, team),
+            _batches(config, images, held, device, team),
+        )
     unseen = test[0].images()
     whole = np.sort(np.concatenate([training, held]))
     everything = np.arange(len(unseen.labels))
-    return _batches(config, images, whole, device), _batches(config, unseen, everything, device)
+    _check_team(config, len(everything), team)
+    return (
+        _batches(config, images, whole, device, team),
+        _batches(config, unseen, everything, device, team),
+    )
 
 
 def _batches(
-    config: Config, images: Images | Files, index: Indices, device: torch.device
+    config: Config, images: Images | Files, index: Indices, device: torch.device, team: Team
 ) -> Batches:
     kind = InMemory if isinstance(images, Images) else OnDisk
-    size, augmentation = config.training.batch_size, config.training.augmentation
-    return kind(images, index, describe(config), size, augmentation, device)  # type: ignore[arg-type]
+    return kind(images, index, describe(config), config.training, device, team)  # type: ignore[arg-type]
+
+
+def _check_team(config: Config, judging: int, team: Team) -> None:
+    """Refuse a batch, or images to judge by, of which a process would have none."""
+    _check_share(config, team.size)
+    if judging < team.size:
+        said = f"{team.size} processes judge by {judging} images (allowed: one or more for each)"
+        raise VariantError(("dataset.val", said))
+
+
+def _check_share(config: Config, processes: int) -> None:
+    """Refuse a batch, or parts of one, of which one of so many processes would have nothing."""
+    size, parts = config.training.batch_size, config.training.accumulate
+    if size // parts < processes:
+        said = f"{processes} processes share a batch, and each part of one"
+        allowed = f"allowed: {processes * parts} or more"
+        raise VariantError(("training.batch_size", f"{said} (got {size}; {allowed})"))
 
 
 def _check(config: Config, images: Images | Files) -> None:
@@ -139,16 +170,18 @@ class InMemory:
         images: Images,
         index: Indices,
         data: Description,
-        batch_size: int,
-        augmentation: Augmentation,
+        recipe: Training,
         device: torch.device,
+        team: Team,
     ) -> None:
         self.count = len(index)
         self.pixels = resize(torch.from_numpy(images.pixels[index]).to(device), data.image_size)
         self.labels = torch.from_numpy(images.labels[index]).to(device)
         self.mean, self.std = _scale(data, device)
-        self.batch_size = batch_size
-        self.augmentation = augmentation
+        self.batch_size = recipe.batch_size
+        self.parts = recipe.accumulate
+        self.augmentation = recipe.augmentation
+        self.team = team
 
     def shuffled(self, seed: int, epoch: int, done: int = 0) -> Iterator[Batch]:
         """Crop, flip, normalise, cut out."""
@@ -158,7 +191,7 @@ class InMemory:
         draws = augment.draw(self.count, size, choice.crop, seed, epoch).to(device)
         first = done * self.batch_size
         for start in range(first, self.count - self.batch_size + 1, self.batch_size):
-            index = order[start : start + self.batch_size]
+            index = self.team.share(order[start : start + self.batch_size], self.parts)
             drawn = draws.take(index)
             pixels = self.pixels.index_select(0, index)
             pixels = augment.crop_and_flip(pixels, drawn, choice.crop, flip=choice.flip)
@@ -167,8 +200,9 @@ class InMemory:
 
     def ordered(self) -> Iterator[Batch]:
         """Twice the training batch: there is no backward pass to keep activations for."""
-        step = 2 * self.batch_size
-        for pixels, labels in zip(self.pixels.split(step), self.labels.split(step), strict=True):
+        for index in _judged(self.count, 2 * self.batch_size, self.team):
+            index = index.to(self.pixels.device)
+            pixels, labels = self.pixels.index_select(0, index), self.labels.index_select(0, index)
             yield augment.normalise(pixels, self.mean, self.std), labels
 
 
@@ -180,9 +214,9 @@ class OnDisk:
         files: Files,
         index: Indices,
         data: Description,
-        batch_size: int,
-        augmentation: Augmentation,
+        recipe: Training,
         device: torch.device,
+        team: Team,
     ) -> None:
         self.count = len(index)
         self.files = files
@@ -191,8 +225,10 @@ class OnDisk:
         self.workers = min(files.workers, len(os.sched_getaffinity(0)))
         self.size = data.image_size
         self.mean, self.std = _scale(data, device)
-        self.batch_size = batch_size
-        self.augmentation = augmentation
+        self.batch_size = recipe.batch_size
+        self.parts = recipe.accumulate
+        self.augmentation = recipe.augmentation
+        self.team = team
         self.device = device
 
     def shuffled(self, seed: int, epoch: int, done: int = 0) -> Iterator[Batch]:
@@ -200,18 +236,19 @@ class OnDisk:
         order = torch.randperm(self.count, generator=stream(seed, "order", epoch))
         full = order[: self.count // self.batch_size * self.batch_size].split(self.batch_size)
         draws = augment.draw(self.count, self.size, 0, seed, epoch)
-        for images, index in self._decoded(full[done:], (seed, epoch)):
+        mine = [self.team.share(batch, self.parts) for batch in full[done:]]
+        for images, index in self._decoded(mine, (seed, epoch)):
             drawn = draws.take(index).to(self.device)
             images = augment.cutout(images, drawn, self.augmentation.cutout)
             yield images, self.labels[index].to(self.device)
 
     def ordered(self) -> Iterator[Batch]:
         """The centre of every image."""
-        for images, index in self._decoded(torch.arange(self.count).split(self.batch_size), None):
+        for images, index in self._decoded(_judged(self.count, self.batch_size, self.team), None):
             yield images, self.labels[index].to(self.device)
 
     def _decoded(
-        self, order: tuple[Tensor, ...], seed: tuple[int, int] | None
+        self, order: list[Tensor], seed: tuple[int, int] | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images on the device, their places on the CPU) of each batch."""
         decoding = Decoding(self.files, self.places, self.size, self.augmentation.flip, seed)
@@ -229,6 +266,18 @@ class OnDisk:
         except DatasetError as error:
             # a worker's exception arrives with its traceback as text
             raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from None
+
+
+def _judged(count: int, batch_size: int, team: Team) -> list[Tensor]:
+    """Places of the images that this process judges by, batch by batch.
+
+    Every process has as many batches as any other, and no empty one.
+    """
+    places = torch.arange(count)
+    if team.size == 1:
+        return list(places.split(batch_size))
+    batches = min(-(-count // batch_size), count // team.size)
+    return [team.share(batch) for batch in places.tensor_split(batches)]
 
 
 class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):

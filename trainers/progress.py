@@ -64,7 +64,10 @@ def foreign(state: State, key: str, seed: int) -> str:
 
 
 class Stored:
-    """A run's checkpoints in one place, while it trains; the last `keep` of them stay."""
+    """A run's checkpoints in one place, while it trains; the last `keep` of them stay.
+
+    Of a team the first process writes them, and every one calls.
+    """
 
     def __init__(self, location: str | Path, run: Run, key: str, keep: int) -> None:
         self._location = location
@@ -79,9 +82,11 @@ class Stored:
         Later ones that came since are left alone: a successor of ours, who was given the run while
         we were out of reach, is further than we are. A store that fails costs a warning.
         """
-        name = _name(self._run)
+        name, state = _name(self._run), self._run.state(self._key)
+        if self._run.team.rank:
+            return
         try:
-            checkpoints.put(self._location, name, self._run.state(self._key))
+            checkpoints.put(self._location, name, state)
             self._stale.discard(name)
             for key in sorted(self._stale):
                 checkpoints.remove(self._location, key)

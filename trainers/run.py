@@ -24,6 +24,7 @@ from trainers.network import describe
 from trainers.optim import optimizer, schedule
 from trainers.seeds import derive
 from trainers.tasks import Task
+from trainers.team import ALONE, Team
 
 Metrics = dict[str, float]
 State = dict[str, Any]
@@ -60,17 +61,21 @@ class Run:
         device: torch.device,
         steps: int,
         judge: Judge = "val",
+        team: Team = ALONE,
     ) -> None:
         chosen = config.training
         network = build(config, seed=seed)
-        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: AveragedModel | None = None
+        if chosen.ema is not None:  # it only judges: its norms need nobody else's batches
+            averaging = get_ema_multi_avg_fn(chosen.ema)
+            self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
+        self.team = team
+        self.network = team.synchronised(network)
+        self.learning = team.joined(self.network)
         self.optimizer = optimizer(self.network, chosen)
         self.factor = schedule(chosen, steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=chosen.precision == "fp16")
-        self.average: AveragedModel | None = None
-        if chosen.ema is not None:
-            averaging = get_ema_multi_avg_fn(chosen.ema)
-            self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)
         self.history: list[Metrics] = []
         self.task = task_of(config)
         self.training = chosen
@@ -142,21 +147,23 @@ class Run:
         assert self._totals is not None, "open_batches promises a full batch"
         # a sum of squares is finite only where every weight is: one figure for all of them
         weights = nn.utils.get_total_norm(self.network.parameters()).double().reshape(1)
-        *figures, norm = torch.cat([self._totals, weights]).tolist()
+        *figures, norm = torch.cat([self.team.summed(self._totals), weights]).tolist()
         if not math.isfinite(norm):
             raise Diverged(self.epoch, self.history[-1] if self.history else None)
         return self.task.metrics(figures)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One batch, in the parts that its gradient adds up from."""
+        """This process's share of a batch, in the parts that its gradient adds up from."""
         parts = self.training.accumulate
-        for some, theirs in zip(
-            images.tensor_split(parts), labels.tensor_split(parts), strict=True
-        ):
-            with self._precision():
-                outputs = self.network(some)
-                loss = self.task.loss(outputs, theirs) * (len(some) / len(images))
-            self.scaler.scale(loss).backward()
+        pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+        for number, (some, theirs) in enumerate(pairs, start=1):
+            # the team's gradient is a mean over its processes
+            weight = len(some) * self.team.size / self.training.batch_size
+            with self.team.waiting(self.learning, last=number == parts):
+                with self._precision():
+                    outputs = self.learning(some)
+                    loss = self.task.loss(outputs, theirs) * weight
+                self.scaler.scale(loss).backward()
             tally = self.task.tally(outputs.detach(), theirs)
             self._totals = tally if self._totals is None else self._totals + tally
         if self.training.grad_clip is not None:
@@ -178,7 +185,7 @@ class Run:
             with self._precision():
                 tallies.append(self.task.tally(network(images), labels))
             pause()
-        return self.task.metrics(torch.stack(tallies).sum(0).tolist())
+        return self.task.metrics(self.team.summed(torch.stack(tallies).sum(0)).tolist())
 
     def _precision(self) -> torch.autocast:
         dtype = PRECISIONS[self.training.precision]
@@ -192,10 +199,11 @@ class Run:
         """
         before = torch.backends.cudnn.benchmark
         with torch.random.fork_rng(devices=[g.device.index for g in self._generators[1:]]):
+            own = [self.team.rank] if self.team.rank else []
             for place, generator in enumerate(self._generators):
                 # torch.manual_seed would move every other device's generator too
                 if self._drawn is None:
-                    generator.manual_seed(derive(self.seed, "network", self.epoch))
+                    generator.manual_seed(derive(self.seed, "network", self.epoch, *own))
                 else:
                     generator.set_state(self._drawn[place])
             if self.device.type == "cuda":
@@ -206,7 +214,10 @@ class Run:
                 torch.backends.cudnn.benchmark = before
 
     def state(self, key: str) -> State:
-        """What a checkpoint holds, between epochs or in `pause`; `key` tells whose it is."""
+        """What a checkpoint holds, between epochs or in `pause`; `key` tells whose it is.
+
+        All processes of a team ask for it, at the same place.
+        """
         return {
             "key": key,
             "seed": self.seed,
@@ -219,11 +230,12 @@ class Run:
         }
 
     def _open(self) -> State:
-        """Where an epoch that is not over stands."""
+        """Where an epoch that is not over stands; what differs is told of each process."""
+        assert self._totals is not None
         return {
             "done": self.done,
-            "totals": self._totals,
-            "generators": [generator.get_state() for generator in self._generators],
+            "totals": self.team.gathered(self._totals.cpu()),
+            "generators": self.team.gathered([each.get_state() for each in self._generators]),
             "seconds": time.perf_counter() - self._began,
         }
 
@@ -237,8 +249,10 @@ class Run:
             self.average.load_state_dict(state["average"])
         if position := state.get("open"):  # earlier releases had none
             self.done = position["done"]
-            self._totals = position["totals"].to(self.device)
-            self._drawn = position["generators"]
+            totals = torch.stack(position["totals"])  # those of a larger team are added up
+            self._totals = totals[self.team.rank :: self.team.size].sum(0).to(self.device)
+            drawn = position["generators"]
+            self._drawn = drawn[self.team.rank] if len(drawn) == self.team.size else None
             self._seconds = position["seconds"]
 
 

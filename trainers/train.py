@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import ProcessGroup
 
 from spaces.config import Config
 from spaces.errors import VariantError
@@ -17,6 +18,7 @@ from trainers.data import Judge, content, sources
 from trainers.keys import run_key
 from trainers.progress import Stored, foreign
 from trainers.run import Metrics, Run, task_of
+from trainers.team import Team
 
 
 class Left(Exception):
@@ -45,6 +47,7 @@ def train(
     keep: int = 2,
     judge: Judge = "val",
     leave: Callable[[], bool] = lambda: False,
+    group: ProcessGroup | None = None,
 ) -> Iterator[Metrics]:
     """Train the network of `config` and yield after each epoch what is known of it, all floats.
 
@@ -71,6 +74,11 @@ def train(
 
     `leave` is asked after every step: where it says yes, the state is stored and Left is raised.
 
+    With a `group` (see `trainers.team.Team`) its processes train one network together, each called
+    with the same arguments and its share of every batch: to the figures of one process, but for
+    the order of sums. Any one may leave, and all do; the first writes the checkpoints, which all
+    must be able to read.
+
     Raises ValueError for settings that do not suit data or device (`fits` and `check_device` tell
     before), DatasetError for data missing or
     damaged, CheckpointError for another run's checkpoint, Diverged for a loss or weight that is not
@@ -78,8 +86,9 @@ def train(
     """
     place = check_device(config, device)
     found = sources(config.dataset, judge)
-    training, validation = open_batches(config, place, found)
-    run = Run(config, seed, place, training.count // config.training.batch_size, judge)
+    team = Team(group)
+    training, validation = open_batches(config, place, found, team)
+    run = Run(config, seed, place, training.count // config.training.batch_size, judge, team)
     stored = None
     if checkpoint is not None:
         key = run_key(config, content(found), judge)
@@ -88,13 +97,16 @@ def train(
             if said := foreign(state, key, seed):
                 raise checkpoints.CheckpointError(said)
             run.load(state)
+        if len(set(team.gathered((run.epoch, run.done)))) > 1:
+            said = f"{checkpoint}: not every process of a trial sees the same checkpoints there"
+            raise checkpoints.CheckpointError(said)
         stored = Stored(checkpoint, run, key, keep)
     since = time.monotonic()
 
     def pause() -> None:
         nonlocal since
-        leaving = leave()
-        if stored is not None and (leaving or time.monotonic() - since >= every):
+        leaving, due = team.agreed(leave(), time.monotonic() - since >= every)
+        if stored is not None and (leaving or due):
             stored.put()
             since = time.monotonic()
         if leaving:

@@ -10,10 +10,12 @@ is left.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+import time
 
+import ray
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 
 def main() -> None:
@@ -26,11 +28,11 @@ def main() -> None:
     print(json.dumps(parents), flush=True)
     for line in sys.stdin:
         if line.strip() == "drain":
-            drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
-            drain += ["--address", cluster.address, "--node-id", second.node_id]
-            drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "wanted"]
-            drain += ["--deadline-remaining-seconds", "600"]
-            subprocess.run(drain, check=True, stdout=subprocess.DEVNULL)
+            reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+            until = 1000 * int(time.time() + 600)
+            ray._raylet.GcsClient(address=cluster.address).drain_node(
+                second.node_id, reason, "wanted", until
+            )
         elif line.strip() == "remove":
             cluster.remove_node(second, allow_graceful=False)
         else:
