@@ -182,7 +182,9 @@ class Tracking:
             run = trial_run(self._trials[number], snapshot, parent)
             store.put(number, run, front=number in self._front)
             self._unwritten.discard(number)
+            self._pause()
         store.mark(self._front)
+        self._pause()
         begun = time.monotonic()
         if begun >= self._refresh:
             store.put(PARENT, study_run(snapshot, links=store.links(), pages=store.pages))
@@ -190,6 +192,11 @@ class Tracking:
             self._refresh = now + max(REFRESH, (now - begun) / SHARE)
         if store.unfiled is not None:
             self._complain(TrackingError(self.uri, store.unfiled, what="its files: "))
+
+    def _pause(self) -> None:
+        """Let what is timed in this process go first."""
+        if (background := self._background) is not None:  # None where nobody waits any more
+            background.pause()
 
     def _attempt(self, write: Callable[[Store], None]) -> None:
         """Write; where what is remembered of the store was wrong, again after a new look."""

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from search import notice
+from search.background import undisturbed
 from search.meeting import Meeting, joined
 from search.output import Output, opened
 from search.redaction import redacted
@@ -168,9 +169,10 @@ def _latency(
     places = [(*here, size) for size in workplace.batch_sizes]
     missing = [place[-1] for place in places if place not in found]
     if missing:
-        measured = trainers.latency(
-            config, device=device, batch_sizes=missing, repeats=workplace.repeats
-        )
+        with undisturbed():
+            measured = trainers.latency(
+                config, device=device, batch_sizes=missing, repeats=workplace.repeats
+            )
         found |= {latency.place: asdict(latency) for latency in measured}
     return {"latency": [found[place] for place in places]}
 
