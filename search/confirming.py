@@ -8,22 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import spaces
 from search import pareto, text, verdict
 from search.trial import COSTS, Trial, digest_int
 from spaces import Config, Space, SpaceError, arms, writer
-from spaces.errors import Problem
-from spaces.overrides import applied
-from spaces.reader import Place, located
+from spaces.errors import Place, Problem
+from spaces.overrides import applied, put
+from spaces.probe import validated
+from spaces.reader import Node, located
 
 if TYPE_CHECKING:
     from search.shrinkage import Shrinkage
     from search.study import Study
 
-KEPT = ("resources", "executor", "max_concurrent", "failures", "oom", "timeouts", "tracking")
+KEPT = (
+    "resources",
+    "executor",
+    "max_concurrent",
+    "failures",
+    "oom",
+    "timeouts",
+    "checkpoints",
+    "tracking",
+)
 """What of a search's settings its confirmation goes by too."""
+RECIPE = "training"
+"""The one section of a config that a confirmation may say anew: longer training, a larger batch."""
+OTHERS = {
+    **dict.fromkeys(("task", "backbone", "attention"), "that is another network than was found"),
+    "dataset": "those are other data than it was found on",
+    "search": "a confirmation goes by the search's settings, and its seeds are fresh ones",
+    "name": "a confirmation is named by --name",
+}
+"""What is wrong with an override of any other section."""
+MOST = 100
+"""Seeds that a study may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +95,24 @@ def space(
     overrides: Sequence[str] = (),
     name: str | None = None,
 ) -> Space:
-    """The space that confirms these trials of a study, `overrides` said of each one's config.
+    """The space that confirms these trials of a study, `overrides` said of each one's training.
 
-    Raises SpaceError for a trial without a result, and for what `spaces.load` refuses.
+    The seed is the study's own function, so that who confirms again sees no luckier seeds. Raises
+    SpaceError for a trial without a result, for an override of more than the training, and for what
+    `spaces.load` refuses.
     """
+    _refuse_others(overrides)
     metric = study.judged
     if metric is None or not trials:
         said = "no trial with a result" if metric else "no objective that is trained for"
         raise SpaceError([Problem(None, "trials", f"nothing to confirm: {said}")])
     for trial in trials:
         if trial.objectives is None:
-            said = f"#{trial.number:03d} has no result to confirm (it is {trial.outcome or 'open'})"
+            state = f"it {trial.outcome or 'has not ended'}; allowed: finished trials"
+            said = f"#{trial.number:03d} has no result to confirm ({state})"
             raise SpaceError([Problem(None, "trials", said)])
-    configs = {_arm(trial): _config(trial, overrides) for trial in trials}
+    name = name or f"{study.name}-confirm"
+    configs = {_arm(trial): _config(trial, overrides, name) for trial in trials}
     base = next(iter(configs.values()))
     settings = study.space.search.model_dump(mode="json", include=set(KEPT))
     settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or study.name
@@ -98,11 +125,10 @@ def space(
     text = writer.dump(
         {
             **base,
-            "name": name or f"{study.name}-confirm",
             "arms": {arm: _differing(config, base) for arm, config in configs.items()},
             "search": {
                 **settings,
-                "seed": digest_int(study.space.search.seed, "confirm"),
+                "seed": _fresh(study),
                 "replicates": replicates,
                 "objectives": {judged: study.objectives[metric].model_dump(), **costs},
                 "confirms": {
@@ -202,10 +228,38 @@ def _arm(trial: Trial) -> str:
     return f"t{trial.number:03d}"
 
 
-def _config(trial: Trial, overrides: Sequence[str]) -> dict[str, Any]:
-    """The trial's config with the overrides in it, as plain values."""
+def _refuse_others(overrides: Sequence[str]) -> None:
+    """Raise SpaceError for overrides that would confirm something else than what was found."""
+    problems = []
+    for number, override in enumerate(overrides, 1):
+        key = override.partition("=")[0].strip()
+        section = key.partition(".")[0]
+        if section in OTHERS:
+            said = f"{OTHERS[section]} (allowed: {RECIPE}.*; all else is for `eca-search run`)"
+            problems.append(Problem(Place(f"override {number}"), key, said))
+    if problems:
+        raise SpaceError(problems)
+
+
+def _fresh(study: Study) -> int:
+    """A seed for the study's confirmations, none of whose replicates has a seed of the study's."""
+    from search.study import seed_of
+
+    ours = study.space.search.seed
+    used = {seed_of(ours, index) for index in range(MOST)}
+    used |= {replicate.seed for trial in study.trials for replicate in trial.replicates}
+    drawn = (digest_int(ours, "confirm", *again) for again in chain([()], zip(count(2))))
+    return next(s for s in drawn if used.isdisjoint(seed_of(s, index) for index in range(MOST)))
+
+
+def _config(trial: Trial, overrides: Sequence[str], name: str) -> dict[str, Any]:
+    """The trial's config with the overrides in it, as plain values, under another name."""
     written = Config.model_validate(trial.config).plain()
     tree = applied(located(written, Place(f"#{trial.number:03d}")), overrides)
+    tree = put(tree, "name", Node(name, Place("--name")))
+    _, wrong = validated(Config, tree)
+    if wrong:
+        raise SpaceError(wrong)
     plain: dict[str, Any] = tree.plain()
     return plain
 

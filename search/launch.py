@@ -82,15 +82,17 @@ def run(
     if known is not None and not (resume or fork):
         again = text.typed("resume", folder, None)
         seeds = f"  with more seeds: {again} search.replicates=N\n" if space.arms else ""
+        other = "--name" if space.search.confirms else "`name`, or another --out"
         raise StudyExists(
             f"{folder}: a study was started here\n"
             f"  go on with it:   {again}\n{seeds}"
-            "  or start another: give it another `name`, or another --out"
+            f"  or start another: give it another {other}"
         )
     if known is not None and not fork:
         _agreed(known, space, "the space you gave")
         return _resume(known, space, None, wish, force, tracking_uri, watch, say)
     if known is not None:
+        _forkable(known)
         space = _renamed(space, folder.parent, _total(known, space))
         folder = folder.with_name(space.name)
     return _start(folder, space, known, wish, tracking_uri, watch, say)
@@ -173,6 +175,7 @@ def resume(
     space, tracking_uri = without_password(space, tracking_uri, say)
     wish = Wish(executor, address, max_concurrent)
     if fork:
+        _forkable(study)
         forked = _renamed(space, folder.parent, trials or _total(study, space))
         if not overrides and edits.changes(study.space, space):
             _write(folder, study.space)  # the edit is the fork's now
@@ -270,10 +273,24 @@ def _agreed(study: Study, space: Space, called: str) -> None:
         if not edits.free(key, *change)
     }
     if refused:
+        other = "--fork for a new study that keeps the results that fit"
+        if study.space.search.confirms:
+            other = "`eca-search confirm` another --name"
         raise StudyExists(
             f"{study.folder}: {called} is not what this study was started with\n"
             f"{edits.told(refused)}\n"
-            "  undo that, or give --fork for a new study that keeps the results that fit"
+            f"  undo that, or give {other}"
+        )
+
+
+def _forkable(study: Study) -> None:
+    """Raise StudyExists for a confirmation: a fork of it could train what no search has found."""
+    confirms = study.space.search.confirms
+    if confirms:
+        known = text.typed("confirm", study.folder.with_name(confirms.study), None)
+        raise StudyExists(
+            f"{study.folder}: a confirmation has no forks, as its networks are the search's\n"
+            f"  confirm them another way: {known} --name NAME training.KEY=VALUE"
         )
 
 

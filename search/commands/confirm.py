@@ -73,20 +73,20 @@ def confirm(
 
     Seeds are others than the search's, the validation images train too, and the test images, which
     no search reads, are read here alone. KEY.PATH=VALUE changes how they are trained, such as
-    `training.epochs=200`. It is a study of its own beside STUDY_DIR, named STUDY-confirm, which can
-    be resumed; with that study for STUDY_DIR: what it has come to.
+    `training.epochs=200`, never the network or the data. It is a study of its own beside STUDY_DIR,
+    named STUDY-confirm, which can be resumed; with that study for STUDY_DIR: what it has come to.
     """
     from search import confirming, launch
 
-    if front and chosen:
+    if front and chosen is not None:
         raise click.UsageError("--front or --trials, not both")
     study = launch.load(study_dir)
     if study.space.search.confirms is not None:
-        if overrides or chosen or front:
+        if overrides or chosen is not None or front:
             raise click.UsageError(f"{study_dir} is a confirmation: `eca-search resume` goes on")
         _told(study, as_json)
         return 0
-    if chosen:
+    if chosen is not None:
         trials = [trial_of(study, asked.strip()) for asked in chosen.split(",")]
         trials = list({trial.number: trial for trial in trials}.values())
     else:
@@ -94,7 +94,8 @@ def confirm(
     space = confirming.space(study, trials, replicates=replicates, overrides=overrides, name=name)
     out = study.folder.parent
     warn(
-        f"{space.name}: {len(trials)} networks of {study.name}, {replicates} fresh seeds each, "
+        f"{space.name}: {len(trials)} network{'s'[: len(trials) != 1]} of {study.name}, "
+        f"{replicates} fresh seed{'s'[: replicates != 1]} each, "
         "trained on training and validation images, judged by the test images"
     )
 

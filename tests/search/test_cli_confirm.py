@@ -1,0 +1,239 @@
+"""What `eca-search confirm` confirms, with which seeds, and what it refuses; on real trainings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import search
+from search import cli, confirming
+from search.study import seed_of
+
+ROOT = Path(__file__).parents[2]
+SPACE = """\
+name: plain
+dataset: {name: digits}
+backbone: {name: resnet, depth: 8, width: 0.25}
+attention:
+  choice:
+    - {name: none}
+    - {name: se}
+    - {name: faulty, fault: raise, after: 1}
+training: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
+search:
+  trials: 3
+  executor: inprocess
+  replicates: 2
+  sampler: {name: BruteForceSampler}
+  failures: {max: 1.0, crashed: 0}
+  baselines: [{attention: {name: none}}, {attention: {name: se}}, {attention: {name: faulty}}]
+"""
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a search of three networks lies, the third of which has failed."""
+    folder = tmp_path_factory.mktemp("confirm")
+    (folder / "plain.yaml").write_text(SPACE)
+    plugin = str(ROOT / "tests" / "plugins" / "faulty.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.main(["run", "plain.yaml", "--plugin", plugin]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line there: its exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = cli.main(list(args))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def longer(run: Run, folder: Path) -> Path:
+    """Two of its networks confirmed with a longer schedule."""
+    found = folder / "runs" / "longer"
+    if not found.exists():
+        code, _, err = run(
+            *("confirm", "runs/plain", "--trials", "1,0,#001", "training.epochs=2"),
+            *("--replicates", "1", "--name", "longer"),
+        )
+        assert code == 0, err
+        assert "longer: 2 networks of plain, 1 fresh seed each, " in err
+    return found
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "backbone.width=2",
+        "backbone={name: mobilenetv2}",
+        "attention=none",
+        "attention.placement={name: stages, stages: [1]}",
+        "task=classification",
+        "dataset.image_size=16",
+        "dataset.subset=100",
+        "dataset={name: cifar10}",
+        "search.seed=3",
+        "name=other",
+    ],
+)
+def test_another_network_or_other_data_are_no_confirmation(
+    run: Run, folder: Path, override: str
+) -> None:
+    """Exit 2 at the override, with what may be said instead; nothing is made."""
+    before = sorted(folder.rglob("*"))
+    code, out, err = run("confirm", "runs/plain", "training.epochs=2", override, "--name", "other")
+    assert code == 2
+    assert not out
+    assert err.startswith(f"override 2: {override.partition('=')[0]}: ")
+    assert "allowed: training.*; all else is for `eca-search run`" in err
+    assert len(err.splitlines()) <= 6
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.epochs=0", "override 1: training.epochs: out of range (got 0"),
+        ("training.epoch=2", "override 1: training.epoch: unknown key; did you mean 'epochs'?"),
+        ("trainig.epochs=2", "override 1: trainig: unknown key; did you mean 'training'?"),
+        ("arms.t000=none", "override 1: arms: unknown key"),
+    ],
+)
+def test_a_slip_is_named_where_it_was_typed(run: Run, override: str, said: str) -> None:
+    """Not in a file that nobody has."""
+    code, _, err = run("confirm", "runs/plain", override, "--name", "slip")
+    assert code == 2
+    assert err.startswith(said)
+
+
+def test_a_longer_schedule_is_what_a_confirmation_is_for(longer: Path) -> None:
+    """`training.epochs` is every network's, which stays the one that the search found."""
+    found, known = search.load(longer), search.load(longer.with_name("plain"))
+    assert [len(r.curve) for trial in found.trials for r in trial.replicates] == [2, 2]
+    assert {t.identity for t in found.trials} == {t.identity for t in known.trials[:2]}
+
+
+@pytest.mark.parametrize("asked", ["", ",", "0,", "7", "0,x", "-1"])
+def test_trials_that_there_are_not(run: Run, folder: Path, asked: str) -> None:
+    """Exit 2 with those there are: nothing else is confirmed in their place."""
+    code, _, err = run("confirm", "runs/plain", f"--trials={asked}", "--name", "absent")
+    assert code == 2
+    assert "(there are: #000 to #002)" in err
+    assert not (folder / "runs" / "absent").exists()
+
+
+def test_a_trial_without_a_result(run: Run, folder: Path) -> None:
+    """One that failed has nothing to confirm, which is said with how it ended."""
+    code, _, err = run("confirm", "runs/plain", "--trials", "0,2", "--name", "failed")
+    assert code == 2
+    assert "#002 has no result to confirm (it crashed; allowed: finished trials)" in err
+    assert not (folder / "runs" / "failed").exists()
+
+
+def test_the_front_is_what_is_confirmed_unless_told(folder: Path) -> None:
+    """Seeds are the study's own function: disjoint from the search's however many there are."""
+    study = search.load(folder / "runs" / "plain")
+    space = confirming.space(study, study.pareto(), replicates=100, name="front")
+    assert space.arms is not None
+    assert list(space.arms.replaced) == [f"t{t.number:03d}" for t in study.pareto()]
+    fresh = {seed_of(space.search.seed, index) for index in range(100)}
+    searched = {replicate.seed for trial in study.trials for replicate in trial.replicates}
+    assert len(searched) == 2
+    assert fresh.isdisjoint(searched | {seed_of(study.space.search.seed, i) for i in range(100)})
+    again = confirming.space(study, study.trials[:1], replicates=1, name="again")
+    assert again.search.seed == space.search.seed
+
+
+def test_seeds_that_the_search_has_had_are_passed_over(folder: Path) -> None:
+    """Where chance made one of the first choice's seeds the search's too, another is chosen."""
+    study = search.load(folder / "runs" / "plain")
+    first = confirming.space(study, study.trials[:1], replicates=1).search.seed
+    taken = seed_of(first, 7)
+    trial = study.trials[0]
+    replicates = tuple(replace(known, seed=taken) for known in trial.replicates)
+    study.history.trials[0] = replace(trial, replicates=replicates)
+    other = confirming.space(study, study.trials[:1], replicates=1).search.seed
+    assert taken not in {seed_of(other, index) for index in range(100)}
+
+
+def test_it_runs_as_the_search_ran(folder: Path) -> None:
+    """Checkpoints too go where the search's went: a folder of one node serves no cluster."""
+    study = search.load(folder / "runs" / "plain")
+    there = study.space.search.checkpoints.model_copy(update={"uri": "memory://there"})
+    settings = study.space.search.model_copy(update={"checkpoints": there, "oom": "halve_batch"})
+    study.space = replace(study.space, search=settings)
+    space = confirming.space(study, study.trials[:1], replicates=1)
+    assert space.search.checkpoints.uri == "memory://there"
+    assert space.search.oom == "halve_batch"
+
+
+def test_one_that_was_interrupted_goes_on(run: Run, folder: Path) -> None:
+    """Ctrl-C pauses it; the same command with --resume ends it, and no seed is trained twice."""
+    asked = ["confirm", "runs/plain", "--trials", "0,1", "--name", "cut", "--replicates", "2"]
+    asked.append("training.epochs=10")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "search", *asked],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = folder / "runs" / "cut" / "journal.jsonl"
+    end = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count('"kind":"epoch"') >= 12):
+        assert time.monotonic() < end, "it never trained"
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 130, said
+    assert "paused; go on with: eca-search resume runs/cut" in said
+    code, _, err = run(*asked)
+    assert code == 2
+    assert "or start another: give it another --name" in err
+    assert len(err.splitlines()) <= 6
+    code, _, err = run(*asked[:2], "--trials", "0", *asked[4:], "--resume")
+    assert code == 2
+    assert "undo that, or give `eca-search confirm` another --name" in err
+    assert len(err.splitlines()) <= 6
+    code, out, err = run(*asked, "--resume")
+    assert code == 0, err
+    assert "shrinkage (search minus confirmed)" in out
+    study = search.load(folder / "runs" / "cut")
+    assert [(trial.outcome, trial.n, trial.epochs) for trial in study.trials] == [
+        ("finished", 2, 20),
+        ("finished", 2, 20),
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("resume", "runs/longer", "--fork", "backbone.width=2"),
+        ("run", "runs/longer/space.yaml", "--fork", "backbone.width=2"),
+    ],
+)
+def test_a_confirmation_has_no_forks(run: Run, longer: Path, command: tuple[str, ...]) -> None:
+    """They could train another network with the search's name on it."""
+    before = {path: path.read_bytes() for path in longer.glob("*.yaml")}
+    code, _, err = run(*command)
+    assert code == 2
+    assert "confirm them another way: eca-search confirm runs/plain --name NAME" in err
+    assert not longer.with_name("longer-2").exists()
+    assert {path: path.read_bytes() for path in before} == before
