@@ -16,6 +16,7 @@ from spaces.algebra.grid import Grid
 from spaces.algebra.inverse import PAPER
 from spaces.algebra.plane import Cell, Plane, cells, mark, window
 from spaces.algebra.strips import Polygon, Rounding
+from spaces.errors import counted
 from spaces.published import Stage
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def figure(shown: Plane) -> Figure:
     axes.set_xlabel("gamma")
     axes.set_ylabel("b")
     axes.set_title(shown.title, loc="left", fontsize=11, fontweight="bold", pad=30)
-    said = f"{len(shown.cells)} networks, each a colour, labelled with its k; "
+    said = f"{counted(len(shown.cells), 'network')}, each a colour, labelled with its k; "
     axes.annotate(
         f"{said}rounding: {shown.rounding}",
         (0, 1),

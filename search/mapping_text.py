@@ -12,25 +12,25 @@ from spaces.algebra.grid import Grid, Pair
 from spaces.algebra.inverse import PAPER, Region
 from spaces.algebra.rules import Answer, Rule
 from spaces.algebra.strips import GAMMA, B, Edge, Strip
+from spaces.errors import counted
 from spaces.published import Stage
 
 ROWS = 24
 """Differences of two rules that are written out."""
 
 
-def grid(found: Grid, stages: Sequence[Stage], backbone: str | None, pairs: int) -> str:
-    """The networks of a grid, one a row, and how many they are."""
-    params = ["params"] if backbone else []
+def grid(found: Grid, stages: Sequence[Stage], where: str, pairs: int, *, costed: bool) -> str:
+    """The networks of a grid, one a row, and how many they are; `costed` with what ECA adds."""
+    params = ["params"] if costed else []
     heading = [*_kernel_heading(stages), *params, "(gamma, b)"]
     rows = [
-        [*map(str, kernels), *([f"{_added(kernels, stages)}"] if backbone else []), _pairs(members)]
+        [*map(str, kernels), *([f"{_added(kernels, stages)}"] if costed else []), _pairs(members)]
         for kernels, members in found.networks.items()
     ]
-    count = len(found.networks)
-    networks = f"{count} network{'s'[: count != 1]}"
+    many = f"{counted(pairs, 'pair')}, {counted(len(found.networks), 'network')}"
     lines = [
         columns(heading, rows, left=["(gamma, b)"]),
-        f"{pairs} pairs, {networks} on {backbone or 'these channels'}",
+        f"{many} on {where}",
     ]
     lines += [f"refused: {_pairs(those)}: {why}" for why, those in _by_reason(found).items()]
     return "\n".join(lines)
@@ -98,7 +98,8 @@ def proof(found: Proof, where: str) -> str:
     if not found.differing:
         steps = ", ".join(f"{_where(run)}: {_kernel(run.a)}" for run in found.runs)
         return f"{a} and {b} agree on {place}: both are\n  {steps}"
-    at = f"{len(found.differing)} of {len(found.runs)} stages of {where}" if staged else place
+    at = f"{len(found.differing)} of {counted(len(found.runs), 'stage')} of {where}"
+    at = at if staged else place
     shown, more = found.differing[:ROWS], len(found.differing) - ROWS
     rows = [[_where(run), _kernel(run.a), _kernel(run.b)] for run in shown]
     head = f"{a} and {b} differ at {at}" if staged else f"{a} and {b} differ, of {place}, for"

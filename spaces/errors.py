@@ -103,6 +103,11 @@ def nearest(word: object, names: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def counted(number: int, word: str) -> str:
+    """``1 network``, ``2 networks``, ``1,000 networks``."""
+    return f"{number:,} {word}{'s'[: number != 1]}"
+
+
 def listed(names: Iterable[object], most: int = 12) -> str:
     """Names in a row, cut where there are many."""
     words = list(dict.fromkeys(str(name) for name in names))

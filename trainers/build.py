@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from spaces.config import Attention, Config
 from spaces.kernels import MAX_KERNEL_SIZE
+from spaces.published import Stage
 from spaces.site import Site
 from trainers import pretrained, variants
 from trainers.datasets import Description
@@ -102,6 +104,17 @@ def module(
 def sites(config: Config) -> tuple[Site, ...]:
     """Every site that the config's backbone asks about, in the order in which it asks."""
     return tuple(place.site for place in skeleton(config.backbone, describe(config)).places)
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The channels that attention at the config's position sees, stage by stage, placed or not.
+
+    Without attention that is position `final`. A stage of blocks that differ, as at `pre`, stands
+    there once for each channel count.
+    """
+    position = config.attention.position or "final"
+    blocks = Counter((s.stage, s.channels) for s in sites(config) if s.position == position)
+    return tuple(Stage(number, channels, many) for (number, channels), many in blocks.items())
 
 
 def active(config: Config) -> tuple[Site, ...]:

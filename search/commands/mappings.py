@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from search.commands import as_json, command, emit
+from search.commands.numbers import WIDEST, Numbers, Range
 
 if TYPE_CHECKING:
     from search.canvas import Format
@@ -22,70 +22,43 @@ if TYPE_CHECKING:
 
 GAMMAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
-WIDEST = 1_000_000
-MOST = 500
-"""Numbers of one option: of 500 gammas and 500 b there are 250,000 pairs to look at."""
 PICTURES: dict[str, Format] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
-
-
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them, `1,1.5,2`; `once` drops what is said again."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[int] | type[float], *, once: bool = True) -> None:
-        self.kind = kind
-        self.once = once
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """The numbers; a usage error for what is none."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(self.kind(part) for part in value.split(","))
-        except ValueError:
-            from spaces.errors import clipped
-
-            what = "whole numbers" if self.kind is int else "numbers"
-            said = f"{clipped(repr(value), 60)} (allowed: {what} with commas between them)"
-            self.fail(said, param, ctx)
-        if len(numbers) > MOST:
-            self.fail(f"{len(numbers)} numbers (allowed: {MOST})", param, ctx)
-        return tuple(dict.fromkeys(numbers)) if self.once else numbers
-
-
-class Range(click.ParamType[tuple[int, int]]):
-    """Channel counts from one to another, `8-4096`, both included."""
-
-    name = "range"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Both ends; a usage error for what is no range of channels."""
-        found = re.fullmatch(r"([0-9]{1,8})-([0-9]{1,8})", value)
-        low, high = (int(end) for end in found.groups()) if found else (0, 0)
-        if not 1 <= low <= high <= WIDEST:
-            from spaces.errors import clipped
-
-            said = f"{clipped(repr(value), 60)} (allowed: LOW-HIGH within 1-{WIDEST})"
-            self.fail(said, param, ctx)
-        return low, high
 
 
 @command(
     example="eca-search mappings --backbone resnet18\n"
     "eca-search mappings --channels 16,32,64 --gamma 1,2,4 --b 0,1\n"
     "eca-search mappings --same published floor_odd --range 1-4096\n"
-    "eca-search mappings --backbone resnet50 --profile 3,5,5,7\n"
+    "eca-search mappings --backbone resnet50 --profile 3-5-5-7\n"
     "eca-search mappings --backbone resnet50 --diagram plane.svg"
 )
-@click.option("--backbone", metavar="NAME", help="Its channel counts: resnet50, mobilenetv2, ...")
-@click.option("--channels", type=Numbers(int), metavar="C,C,...", help="Channel counts instead.")
-@click.option("--gamma", "gammas", type=Numbers(float), default=GAMMAS, help="Values of gamma.")
-@click.option("--b", "shifts", type=Numbers(float), default=SHIFTS, help="Values of b.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="Its channel counts: resnet50, mobilenetv2, ..., or a space's: digits, FILE.yaml.",
+)
+@click.option(
+    "--channels",
+    type=Numbers(int, 1, WIDEST),
+    metavar="C,C,...",
+    help="Channel counts instead.",
+)
+@click.option(
+    "--gamma",
+    "gammas",
+    type=Numbers(float, 0.1, 100),
+    default=GAMMAS,
+    metavar="N,N,...",
+    help="Values of gamma.",
+)
+@click.option(
+    "--b",
+    "shifts",
+    type=Numbers(float, -64, 64),
+    default=SHIFTS,
+    metavar="N,N,...",
+    help="Values of b.",
+)
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "nearest_down", "floor", "ceil"]),
@@ -104,9 +77,9 @@ class Range(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--profile",
-    type=Numbers(int, once=False),
+    type=Numbers(int, 1, WIDEST, once=False, hyphens=True),
     metavar="K,K,...",
-    help="Which (gamma, b) give these kernels, one a stage.",
+    help="Which (gamma, b) give these kernels, one a stage: 3,5,5,7 or 3-5-5-7.",
 )
 @click.option(
     "--diagram",
@@ -130,11 +103,13 @@ def mappings(
     """Show the kernel that each rule, and each (gamma, b) of the log2 mapping, give each stage.
 
     Pairs that give the same kernels everywhere are the same network, and stand in one row. Without
-    --channels they are those where attention stands in a backbone (resnet50 unless named), the
-    same in all blocks of a stage. --same and --profile answer that question alone.
+    --channels they are those where attention stands in a backbone (resnet50 unless named), or in
+    the network of a space, its holes at their defaults, else at their first values. --same and
+    --profile answer that question alone.
     """
     from search import mapping_text as text
     from spaces.algebra import grid, rules
+    from spaces.errors import counted
 
     if backbone and channels:
         raise click.UsageError("--backbone or --channels, not both")
@@ -142,13 +117,11 @@ def mappings(
         raise click.UsageError("--range goes with --same")
     if diagram is not None:
         _check_picture(diagram)
-    backbone = None if channels else backbone or "resnet50"
-    stages = _stages(backbone, channels)
+    backbone, stages, where = _asked(backbone, channels)
     counts = [stage.channels for stage in stages]
     found = grid.grid(counts, rounding, gammas, shifts)
     if not found.networks:
         raise click.UsageError(_refusal(next(iter(found.refused.values())), gammas, shifts))
-    where = backbone or "these channels"
     known = rules.every(backbone)
     proof = _proof(same, within, backbone, stages) if same else None
     region = _region(profile, stages, rounding) if profile else None
@@ -170,25 +143,40 @@ def mappings(
     if not proof and not region:
         click.echo(text.rules(known, stages, backbone))
         click.echo()
-        click.echo(text.grid(found, stages, backbone, len(gammas) * len(shifts)))
+        click.echo(
+            text.grid(found, stages, where, len(gammas) * len(shifts), costed=bool(backbone))
+        )
     if drawn:
-        click.echo(f"drawn: {drawn['file']} ({drawn['networks']} networks)")
+        click.echo(f"drawn: {drawn['file']} ({counted(drawn['networks'], 'network')})")
 
 
-def _stages(backbone: str | None, channels: tuple[int, ...] | None) -> tuple[Stage, ...]:
-    """The stages of a backbone, or one for each channel count."""
-    from search.commands.networks import check_name
+class Asked(NamedTuple):
+    """Whose kernels are asked for: `backbone` is its published name, None of channels alone."""
+
+    backbone: str | None
+    stages: tuple[Stage, ...]
+    called: str
+
+
+def _asked(name: str | None, channels: tuple[int, ...] | None) -> Asked:
+    """The stages of a backbone or of a space's network, or one for each channel count."""
+    from search.commands.networks import point
     from spaces import published
 
-    if backbone is not None:
-        if backbone not in published.names():
-            check_name(backbone)
-        return published.stages(backbone)
-    for count in channels or ():
-        if not 1 <= count <= WIDEST:
-            said = f"got {str(count)[:40]}; allowed: at least 1, at most {WIDEST:,}"
-            raise click.UsageError(f"channels out of range ({said})")
-    return tuple(published.Stage(n, count, 1) for n, count in enumerate(channels or (), 1))
+    if channels:
+        alone = tuple(published.Stage(n, count, 1) for n, count in enumerate(channels, 1))
+        return Asked(None, alone, "these channels")
+    name = name or "resnet50"
+    if name in published.names():
+        return Asked(name, published.stages(name), name)
+    from spaces.errors import shown
+    from trainers.build import stages
+
+    config = point(name)
+    params = config.backbone.params
+    wide = "" if "width" not in params else f", width {shown(params['width'])}"
+    backbone = f"{config.backbone.name}{params.get('depth', '')}"
+    return Asked(backbone, stages(config), f"{name} ({backbone}{wide})")
 
 
 def _proof(
@@ -220,9 +208,10 @@ def _rule(written: str, backbone: str | None) -> Rule:
 
 def _region(profile: Sequence[int], stages: Sequence[Stage], rounding: Rounding) -> Region:
     from spaces.algebra import inverse
+    from spaces.errors import counted
 
     if len(profile) != len(stages):
-        said = f"got {len(profile)}; allowed: one for each of the {len(stages)} stages"
+        said = f"got {len(profile)}; allowed: {counted(len(stages), 'kernel')}, one a stage"
         raise click.UsageError(f"--profile: wrong number of kernels ({said})")
     wanted = [(stage.channels, kernel) for stage, kernel in zip(stages, profile, strict=True)]
     try:

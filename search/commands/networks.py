@@ -95,7 +95,7 @@ def _model(
         config, published_size, classes = published(name, attention or "none")
         data = Description(classes, 3, image_size or published_size)
     else:
-        config = _point(name, attention, image_size)
+        config = point(name, attention, image_size)
         data = describe(config)
     cost = count(config.backbone, config.attention, data)
     return {
@@ -122,8 +122,11 @@ def _latency(config: Config, data: Description, batch_size: int) -> dict[str, An
     return asdict(found)
 
 
-def _point(source: str, attention: str | None, image_size: int | None) -> Config:
-    """The one network of a space file: its holes at their defaults, else at their first values."""
+def point(source: str, attention: str | None = None, image_size: int | None = None) -> Config:
+    """The one network of a space file: its holes at their defaults, else at their first values.
+
+    A usage error for what is neither a file nor a ready space.
+    """
     import spaces
     from spaces import Config
 

@@ -44,9 +44,11 @@ def mapping(
     doublings = Fraction(power if channels == 1 << power else math.log2(channels))
     shifted = doublings + Fraction(str(b))
     if shifted < 0:
-        got = f"got C={channels}, b={b}: {float(shifted):.4g}"
-        said = f"log2(C) + b must not be negative ({got}; allowed b >= {-float(doublings):.4g})"
-        raise VariantError(("b", said))
+        least = math.ceil(-1000 * doublings) / 1000  # rounded towards what is allowed
+        got = f"got C={channels}, b={b:g}: {float(shifted):.4g}"
+        raise VariantError(
+            ("b", f"log2(C) + b must not be negative ({got}; allowed b >= {least:g})")
+        )
     t = shifted / Fraction(str(gamma))
     if rounding == "nearest":
         k = 2 * math.floor(t / 2) + 1

@@ -221,7 +221,10 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["complexity", "resnet50", "--attention", "ecaa"], "--plugin FILE.py"),
         (["complexity", "resnet50", "--image-size", "x"], "--image-size"),
         (["mappings", "--channels", "16,x"], "whole numbers"),
-        (["mappings", "--channels", "0,16"], "at least 1"),
+        (
+            ["mappings", "--channels", "0,16"],
+            "'--channels': 0 is out of range (allowed: 1 to",
+        ),
         (["mappings", "--backbone", "resnet18", "--channels", "16"], "not both"),
         (["status", "nowhere"], "no study here"),
         (["show", "nowhere", "1"], "no study here"),
@@ -376,12 +379,14 @@ def test_mappings_say_what_is_refused(eca: Eca) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--gamma", "0"], "no pair of --gamma 0 --b -2,-1,0,1,2,3,4 gives a kernel: channels and"),
+        (["--gamma", "nan"], "'--gamma': 'nan' (allowed: numbers with commas between them)"),
+        (["--gamma", "0"], "'--gamma': 0 is out of range (allowed: 0.1 to 100)"),
+        (["--b=-500"], "'--b': -500 is out of range (allowed: -64 to 64)"),
         (["--gamma", "1", "--b", "-20"], "--b -20 gives a kernel: log2(C) + b must not be"),
     ],
 )
 def test_mappings_of_no_pair_are_a_usage_error(eca: Eca, options: list[str], said: str) -> None:
-    """Where every pair is refused, the options are what is wrong: exit 2, with or without JSON."""
+    """Where no pair gives a kernel, the options are what is wrong: exit 2, with or without JSON."""
     for flags in ([], ["--json"]):
         told = eca("mappings", "--channels", "16", *options, *flags)
         assert (told.code, told.out) == (2, "")

@@ -116,6 +116,36 @@ def test_a_profile_has_a_region(mappings: Mappings, data: Callable[..., Any]) ->
     assert (told["exists"], told["paper"], told["pairs"]) == (True, False, [])
     assert told["inside"] == {"gamma": 1.0, "b": -4.5}
     assert data("--profile", "5,5,5,7")["inverse"]["paper"] is True
+    assert data("--profile", "3-5-5-7")["inverse"] == told  # as profiles are written elsewhere
+
+
+def test_a_space_is_a_backbone_at_its_defaults(
+    mappings: Mappings, data: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A ready space by its name or a file: its channels, the profiles released for its backbone."""
+    told = data("--backbone", "digits")
+    # spaces/digits.yaml has width 0.5 as its default: 16, 32, 64 channels halved, a block each
+    assert (told["backbone"], told["channels"]) == ("resnet8", [8, 16, 32])
+    assert told["stages"][2] == {"stage": 3, "channels": 32, "blocks": 1}
+    assert "networks on digits (resnet8, width 0.5)" in mappings("--backbone", "digits")[1]
+    said = mappings("--backbone", "imagenet_resnet50", "--same", "published", "released")[1]
+    assert "differ at 1 of 4 stages of imagenet_resnet50 (resnet50, width 1.0)" in said
+    (tmp_path / "x.yaml").write_text(
+        "name: x\ndataset: {name: digits}\nbackbone: {name: resnet, depth: 14, width: 0.5}\n"
+        "attention: {name: eca, position: pre}\n"
+        "training: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}\n"
+    )
+    told = data("--backbone", "x.yaml")
+    # before its first convolution a stage's first block has the channels of the stage before it
+    assert [(s["stage"], s["channels"], s["blocks"]) for s in told["stages"]] == [
+        *[(1, 8, 2), (2, 8, 1), (2, 16, 1), (3, 16, 1), (3, 32, 1)]
+    ]
+    assert len(told["mappings"][0]["kernels"]) == 5
+
+
+def test_one_is_no_plural(mappings: Mappings) -> None:
+    """Of one pair, and of one network."""
+    assert "1 pair, 1 network on resnet50" in mappings("--gamma", "2", "--b", "1")[1]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +175,12 @@ def test_a_profile_without_region_has_a_reason(
         (["--channels", "16", "--same", "published", "released"], "no profile 'released'"),
         (["--range", "1-9"], "--range goes with --same"),
         (["--same", "published", "timm", "--range", "9-1"], "'9-1' (allowed: LOW-HIGH within"),
-        (["--profile", "3,5"], "got 2; allowed: one for each of the 4 stages"),
+        (["--profile", "3,5"], "wrong number of kernels (got 2; allowed: 4 kernels, one a stage)"),
+        (["--profile", "3-5--7"], "whole numbers with commas or hyphens between them"),
+        (["--channels", "1", "--b=-1"], "got C=1, b=-1: -1; allowed b >= 0)"),
+        (["--channels", "3", "--b=-1.585"], "got C=3, b=-1.585: -3.75e-05; allowed b >= -1.584)"),
+        (["--backbone", "digit"], "no backbone or space named 'digit'; did you mean 'digits'?"),
+        (["--backbone", "no.yaml"], "no.yaml:1:1: no such file, nor a ready space of that name"),
         (["--profile", "3,5,5,8"], "a kernel size is odd and 1 to 511 (got 8)"),
         (["--diagram", "plane.gif"], "allowed: a name that ends with .png, .svg, .pdf"),
         (["--diagram", "no/plane.png"], "no folder 'no'"),
