@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spaces.arms import NOT_SEARCHED
-from spaces.errors import Place, Problem, SpaceError, clipped
+from spaces.errors import Place, Problem, SpaceError, clipped, shown
 from spaces.overrides import put
 from spaces.reader import Node, located, parse
 
@@ -23,8 +23,8 @@ def added(document: Node, said: Sequence[str], blocks: Sequence[str]) -> Node:
         wanted = "nothing to compare (allowed: --arm NAME='KEY=VALUE; ...', twice or more)"
         raise SpaceError([Problem(None, "arms", wanted)])
     if (search := tree.value.get("search")) and isinstance(search.value, dict):
-        kept = {key: node for key, node in search.value.items() if key not in NOT_SEARCHED}
-        tree = Node({**tree.value, "search": Node(kept, search.place, search.key)}, tree.place)
+        judged = _judged(search, bool(said), problems)
+        tree = Node({**tree.value, "search": judged}, tree.place)
     arms: dict[str, Node] = {}
     names: list[Node] = []
     for text in said:
@@ -33,6 +33,9 @@ def added(document: Node, said: Sequence[str], blocks: Sequence[str]) -> Node:
         try:
             if not name.strip():
                 raise SpaceError([Problem(place, "", "an arm without a name (allowed: NAME=...)")])
+            if not equals:
+                as_is = f"{name.strip()}=KEY=VALUE, or {name.strip()}= for the space as it is"
+                raise SpaceError([Problem(place, "", f"it replaces nothing (allowed: {as_is})")])
             if name.strip() in arms:
                 raise SpaceError([Problem(place, "", "given twice (allowed: one of each name)")])
             arms[name.strip()] = Node(_pairs(pairs, place), place, place)
@@ -40,12 +43,13 @@ def added(document: Node, said: Sequence[str], blocks: Sequence[str]) -> Node:
             problems += error.problems
     for text in blocks:
         key, equals, written = text.partition("=")
-        place = Place(f"--block {clipped(key.strip(), 60)}")
-        names.append(Node(key.strip(), place, place))
+        key, place = key.strip(), Place(f"--block {clipped(key.strip(), 60)}")
         try:
+            if any(node.value == key for node in names):
+                raise SpaceError([Problem(place, "", "given twice (allowed: once, as KEY=[...])")])
+            names.append(Node(key, place, place))
             if equals:
-                hole = {"choice": _value(written, place)}
-                tree = put(tree, key.strip(), Node(hole, place, place))
+                tree = put(tree, key, Node({"choice": _values(written, place)}, place, place))
         except SpaceError as error:
             problems += error.problems
     if problems:
@@ -58,6 +62,27 @@ def added(document: Node, said: Sequence[str], blocks: Sequence[str]) -> Node:
     return Node({**tree.value, **extra}, tree.place, tree.key)
 
 
+def _judged(search: Node, other_arms: bool, problems: list[Problem]) -> Node:
+    """The search's section without what arms leave no room for; a problem where that was asked for.
+
+    With other arms than the file's it is without the one that all were to be compared with, too.
+    """
+    kept = {key: node for key, node in search.value.items() if key not in NOT_SEARCHED}
+    for key in NOT_SEARCHED:
+        if key in search.value and search.value[key].place.line is None:
+            asked = "a comparison trains each of its arms, whole (allowed: leave it out)"
+            problems.append(Problem(search.value[key].place, f"search.{key}", asked))
+    compare = kept.get("compare")
+    if other_arms and compare is not None and isinstance(compare.value, dict):
+        inside = {
+            key: node
+            for key, node in compare.value.items()
+            if key != "against" or node.place.line is None
+        }
+        kept["compare"] = Node(inside, compare.place, compare.key)
+    return Node(kept, search.place, search.key)
+
+
 def _pairs(text: str, place: Place) -> dict[str, Node]:
     """``key=VALUE; key=VALUE`` as nodes; a ``;`` inside brackets or quotes parts nothing."""
     pairs: dict[str, Node] = {}
@@ -65,8 +90,8 @@ def _pairs(text: str, place: Place) -> dict[str, Node]:
         key, equals, written = part.partition("=")
         key = key.strip()
         if not equals or not key:
-            said = f"no replacement (got {clipped(part.strip(), 60)}; allowed: key.path=value)"
-            raise SpaceError([Problem(place, "", said)])
+            got = f"got {clipped(part.strip(), 60)}; allowed: key.path=value after the arm's name"
+            raise SpaceError([Problem(place, "", f"no replacement ({got})")])
         if key in pairs:
             raise SpaceError([Problem(place, key, "given twice (allowed: once)")])
         pairs[key] = _value(written, place)
@@ -87,6 +112,20 @@ def _parted(text: str) -> list[str]:
         else:
             parts[-1] += character
     return parts
+
+
+def _values(text: str, place: Place) -> Node:
+    """The values of a block, each once."""
+    values = _value(text, place)
+    if not isinstance(values.value, list) or not values.value:
+        got = shown(values.plain())
+        said = f"not a list of values (got {got}; allowed: {place.source.partition(' ')[2]}=[...])"
+        raise SpaceError([Problem(place, "", said)])
+    plains = [node.plain() for node in values.value]
+    for number, plain in enumerate(plains):
+        if plain in plains[:number]:
+            raise SpaceError([Problem(place, "", f"{shown(plain)} given twice (allowed: once)")])
+    return values
 
 
 def _value(text: str, place: Place) -> Node:

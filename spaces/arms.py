@@ -8,7 +8,7 @@ defaults. The sampler then sees one parameter, ``arm``, and below each arm its b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,11 @@ def chosen(tree: Node) -> Node:
     return arm
 
 
-def opened(document: Node, base: Node, problems: list[Problem]) -> tuple[Node, Arms]:
-    """The tree of all arms, and the arms as written; what is wrong is added to ``problems``.
+def opened(document: Node, base: Node, problems: list[Problem]) -> tuple[Node, Arms, list[Problem]]:
+    """The tree of all arms, the arms as written, and what they leave open without a default.
 
-    ``base`` is the document without arms, blocks and search, its holes found.
+    ``base`` is the document without arms, blocks and search, its holes found. What else is wrong is
+    added to ``problems``; it may be why a hole is left open, as a misspelt key is.
     """
     written = document.value["arms"]
     given = written.value if isinstance(written.value, dict) else {}
@@ -76,16 +77,17 @@ def opened(document: Node, base: Node, problems: list[Problem]) -> tuple[Node, A
     sections = {k: n for k, n in document.value.items() if k in base.value}
     bare = Node(sections, document.place)
     blocks = _blocks(document, problems)
+    closings: dict[str, _Closing] = {}
     options = []
     for name, arm in given.items():
-        key = f"arms.{name}"
+        key = _key("arms", name, arm)
         if not NAME.fullmatch(name):
             said = "it would be part of a parameter's name (allowed: letters, digits, _ + -)"
             problems.append(Problem(arm.key, key, said))
             continue
-        closing = _Closing(key, arm, blocks, problems)
+        closings[name] = closing = _Closing(blocks)
         options.append(Option(name, closing.closed(find(_replaced(bare, arm, key, problems), []))))
-        closing.ended()
+    problems += _incomplete(blocks, closings)
     tree = Node({ARM: Node(Choice(tuple(options)), written.place, written.key)}, document.place)
     size = holes.size(tree) if options else 0
     if size is None or size > MOST_SETTINGS:
@@ -93,7 +95,7 @@ def opened(document: Node, base: Node, problems: list[Problem]) -> tuple[Node, A
         said = f"every arm is trained at every value (got {got}; allowed: {MOST_SETTINGS:,} in all)"
         problems.append(Problem(document.value["blocks"].place, "blocks", said))
     replaced = {name: arm.plain() for name, arm in given.items() if isinstance(arm.value, dict)}
-    return tree, Arms(base, replaced, tuple(blocks))
+    return tree, Arms(base, replaced, tuple(blocks)), list(_left_open(written, closings))
 
 
 def unsearched(written: Node) -> list[Problem]:
@@ -129,6 +131,43 @@ def _replaced(base: Node, arm: Node, key: str, problems: list[Problem]) -> Node:
     return tree
 
 
+def _key(section: str, name: str, node: Node) -> str:
+    """``arms.published`` in a file; nothing more than the option says of one that was typed."""
+    typed = node.place.source.startswith("--")
+    return "" if typed else f"{section}.{name}"
+
+
+def _incomplete(blocks: Mapping[str, Node], closings: Mapping[str, _Closing]) -> Iterator[Problem]:
+    """Every block must be open in every arm: blocks are complete, or nothing is compared."""
+    for name, node in blocks.items():
+        without = [arm for arm, closing in closings.items() if name not in closing.kept]
+        if not without:
+            continue
+        who = "no arm leaves such a hole open"
+        if len(without) < len(closings):
+            who = f"arm {without[0]} leaves no such hole open"
+            if len(without) > 1:
+                who = f"arms {listed(without)} leave no such hole open"
+        seen = [hole for arm in without for hole in closings[arm].seen]
+        said = f"{who}{nearest(name, seen)} (open: {listed(seen) or 'none'})"
+        yield Problem(node.place, _key("blocks", name, node), said)
+
+
+def _left_open(written: Node, closings: Mapping[str, _Closing]) -> Iterator[Problem]:
+    """Each hole without a default that arms leave open, once."""
+    holes_left = dict.fromkeys(hole for closing in closings.values() for hole in closing.left)
+    for hole in holes_left:
+        by = [arm for arm, closing in closings.items() if hole in closing.left]
+        arm = written.value[by[0]]
+        place, key, who = arm.key or arm.place, _key("arms", by[0], arm), ""
+        if len(by) > 1:
+            place, key = written.place, _key("arms", "", arm).rstrip(".")
+            who = f" by {'every arm' if len(by) == len(closings) else listed(by)}"
+        said = f"{hole} is left open{who}, and the hole has no default"
+        allowed = "a value in the arm, a default, or the hole among the blocks"
+        yield Problem(place, key, f"{said} (allowed: {allowed})")
+
+
 def _blocks(document: Node, problems: list[Problem]) -> dict[str, Node]:
     """The names of holes that stay open, with where each is written."""
     written = document.value.get("blocks")
@@ -144,17 +183,16 @@ def _blocks(document: Node, problems: list[Problem]) -> dict[str, Node]:
 
 
 class _Closing:
-    """Closes the holes of one arm at their defaults, all but the blocks."""
+    """Closes the holes of one arm at their defaults, all but the blocks.
 
-    def __init__(
-        self, key: str, arm: Node, blocks: Mapping[str, Node], problems: list[Problem]
-    ) -> None:
-        self.key = key
-        self.arm = arm
+    ``kept`` are the blocks that were open, ``seen`` all holes, ``left`` those without a default.
+    """
+
+    def __init__(self, blocks: Mapping[str, Node]) -> None:
         self.blocks = blocks
-        self.problems = problems
         self.kept: set[str] = set()
         self.seen: list[str] = []
+        self.left: list[str] = []
 
     def closed(self, node: Node, name: str = "") -> Node:
         """``node`` with a default in the place of every hole that is no block."""
@@ -181,32 +219,19 @@ class _Closing:
         return Node(hole, node.place, node.key)
 
     def default(self, node: Node, name: str) -> Node:
-        """A hole's default; a problem where it has none."""
+        """A hole's default; where it has none its first value, so that the rest can be checked."""
         hole = node.value
-        if hole.default is MISSING:
-            said = f"{name} is left open, and the hole has no default (allowed: a value in the arm"
-            said += ", a default, or the hole among the blocks)"
-            self.problems.append(Problem(self.arm.key or self.arm.place, self.key, said))
-            return Node(None, node.place, node.key)
+        undecided = hole.default is MISSING
+        if undecided:
+            self.left.append(name)
         if isinstance(hole, Choice):
-            taken = next(option for option in hole.options if option.label == hole.default)
+            label = hole.options[0].label if undecided else hole.default
+            taken = next(option for option in hole.options if option.label == label)
             inside = self.closed(taken.node, dotted(name, str(taken.label)))
             return Node(inside.value, inside.place, node.key)
         if isinstance(hole, Subset):
-            some = (*hole.always, *hole.default)
+            some = hole.elements if undecided else (*hole.always, *node.value.default)
             pairs = zip(hole.elements, hole.places, strict=True)
             elements = Chosen(Node(element, place) for element, place in pairs if element in some)
             return Node(elements, node.place, node.key)
-        return Node(hole.default, node.place, node.key)
-
-    def ended(self) -> None:
-        """Every block must be open in every arm: blocks are complete, or nothing is compared."""
-        for name, node in self.blocks.items():
-            if name not in self.kept:
-                near = nearest(name, self.seen)
-                said = f"{self.key} leaves no such hole open{near} (open: {_open(self.seen)})"
-                self.problems.append(Problem(node.place, f"blocks.{name}", said))
-
-
-def _open(names: Sequence[str]) -> str:
-    return listed(names) or "none"
+        return Node(hole.low if undecided else hole.default, node.place, node.key)

@@ -53,7 +53,7 @@ def put(tree: Node, key: str, value: Node) -> Node:
 def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
     """``node`` with ``value`` at ``steps`` below it; mappings that are missing are made."""
     if not steps:
-        taken = _option(node, value)
+        taken = _option(node, value, above)
         return Node(value.value, value.place, value.key) if taken is None else taken
     step, rest = steps[0], steps[1:]
     here = f"{above}.{step}" if above else step
@@ -75,6 +75,10 @@ def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
         raise _none(
             value, here, f"{above} is a hole (allowed: {above}=value, the value as a whole)"
         )
+    named = inside.get("name")
+    if rest and step not in inside and named is not None and named.value == step:
+        said = f"{above} is {step} here, no choice any more (allowed: {above}.{'.'.join(rest)})"
+        raise _none(value, here, said)
     below = inside.get(step, Node({} if rest else None, value.place, value.place))
     return Node({**inside, step: _put(below, rest, value, here)}, node.place, node.key)
 
@@ -121,16 +125,24 @@ def _into_option(node: Node, steps: list[str], value: Node, above: str) -> Node:
     return Node(inside, node.place, node.key)
 
 
-def _option(node: Node, value: Node) -> Node | None:
-    """The component that ``value`` names where ``node`` is a choice of components."""
+def _option(node: Node, value: Node, key: str) -> Node | None:
+    """The component that ``value`` names where ``node`` is a choice of components.
+
+    Raises SpaceError for a name that none of them has.
+    """
     if kind(node.value) != "choice":
         return None
     options = node.value["choice"].value
     if not isinstance(options, list) or not isinstance(value.value, str):
         return None
-    for name, option in zip(labels([o.plain() for o in options]), options, strict=True):
+    names = labels([o.plain() for o in options])
+    for name, option in zip(names, options, strict=True):
         if name == value.value and isinstance(option.value, dict):
             return Node(option.value, option.place, value.key)
+    if all(isinstance(option.value, dict) for option in options):
+        near = nearest(value.value, [str(name) for name in names])
+        said = f"no such option{near} (got {shown(value.value)}; allowed: {listed(names)}, or a"
+        raise _none(value, key, f"{said} whole component, {{name: ...}})")
     return None
 
 

@@ -174,10 +174,11 @@ def load(
     problems += _nowhere(tree)
     called = tree.value["name"].value if "name" in tree.value else ""
     comparison: Arms | None = None
+    opens: list[Problem] = []
     if "arms" in document.value and not problems:
-        tree, comparison = arms.opened(document, tree, problems)
+        tree, comparison, opens = arms.opened(document, tree, problems)
         problems = list(dict.fromkeys(problems))
-    elif "blocks" in document.value:
+    elif "blocks" in document.value and "arms" not in document.value:
         said = "a comparison's, and there are no arms (allowed: leave it out)"
         problems.append(Problem(document.value["blocks"].key, "blocks", said))
     written = document.value.get("search", Node({}, document.place))
@@ -189,7 +190,8 @@ def load(
         (c.training.epochs for c in configs(tree, parameters, problems, holes.size(tree))),
         default=0,
     )
-    if search is None:
+    problems = problems or opens  # a misspelt key leaves open what it was meant for
+    if search is None or opens:
         raise SpaceError(_ordered([*problems, *wrong]))
     if comparison is None:
         problems += _across(search, written, parameters, epochs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.commands import address, as_json, command, emit, overrides, plugin, tracking_uri, warn
+from search.commands.numbers import Between
 from search.commands.run import again, drive, executor, force, max_concurrent, out
 
 if TYPE_CHECKING:
@@ -46,13 +48,13 @@ if TYPE_CHECKING:
 @click.option("--against", metavar="NAME", help="Compare every arm with this one, not all pairs.")
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Between(0, 1, min_open=True),
     metavar="X",
     help="The largest difference that counts as none: 0.002 is 0.2 points (the default).",
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    type=Between(0, 0.5, min_open=True, max_open=True),
     metavar="P",
     help="The probability of a false alarm over all pairs together (0.05).",
 )
@@ -157,17 +159,33 @@ def _loaded(
 
     asked = {
         "search.replicates": replicates,
-        "search.compare.against": against,
         "search.compare.margin": margin,
         "search.compare.alpha": alpha,
+        "search.compare.against": against,
     }
-    given = [f"{key}={value}" for key, value in asked.items() if value is not None]
+    taken = [text.partition("=")[0].strip() for text in overrides]
+    for key, value in asked.items():
+        if value is not None and key in taken:
+            raise click.UsageError(f"--{key.rpartition('.')[2]} or {key}=..., not both")
+    given = [f"{key}={json.dumps(value)}" for key, value in asked.items() if value is not None]
+    if against is not None:  # which arms there are is known once it is read
+        loaded = spaces.load(source, overrides=overrides, compared=arms, blocks=blocks)
+        _check_arm(against, () if loaded.arms is None else loaded.arms.replaced)
     every = [*overrides, *given]
     loaded = spaces.load(source, overrides=every, compared=arms, blocks=blocks)
-    if arms and not any(text.startswith("name=") for text in overrides):
+    if arms and "name" not in taken:
         every.append(f"name={loaded.name}-compare")
         loaded = spaces.load(source, overrides=every, compared=arms, blocks=blocks)
     return loaded
+
+
+def _check_arm(name: str, known: Collection[str]) -> None:
+    """A usage error for an arm to compare with that there is not."""
+    from spaces.errors import clipped, listed, nearest
+
+    if name not in known:
+        said = f"no arm named {clipped(repr(name), 60)}{nearest(name, list(known))}"
+        raise click.UsageError(f"--against: {said} (there are: {listed(known)})")
 
 
 def _told(
@@ -179,6 +197,8 @@ def _told(
 ) -> None:
     from search import comparing, comparison_text
 
+    if against is not None and study.space.arms is not None:
+        _check_arm(against, study.space.arms.replaced)
     found = comparing.told(study, margin=margin, alpha=alpha, against=against)
     if as_json:
         emit(**_data(study, found))

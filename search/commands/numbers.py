@@ -65,6 +65,19 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return tuple(dict.fromkeys(numbers)) if self.once else numbers
 
 
+class Between(click.FloatRange):
+    """A number of a range; NaN, which is never outside of one, is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; a usage error for what is none, or is out of range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 class Range(click.ParamType[tuple[int, int]]):
     """Channel counts from one to another, `8-4096`, both included."""
 

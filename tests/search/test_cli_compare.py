@@ -120,6 +120,37 @@ def test_what_a_comparison_has_told(run: Run) -> None:
     assert {"arm", "block", "seed", "val_accuracy"} == told["results"][0].keys()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--against", "noen"],
+            "--against: no arm named 'noen'; did you mean 'none'? (there are: ",
+        ),
+        (["--margin", "nan"], "Invalid value for '--margin': 'nan' is not in the range 0<x<=1."),
+        (["--alpha", "nan"], "Invalid value for '--alpha': 'nan' is not in the range 0<x<0.5."),
+        (
+            ["--replicates", "8", "search.replicates=7"],
+            "--replicates or search.replicates=..., not both",
+        ),
+    ],
+)
+def test_a_wrong_option_is_called_by_its_name(run: Run, options: list[str], said: str) -> None:
+    """As it was typed, though it is put into the space as an override is."""
+    code, out, err = run("compare", "rules.yaml", *ARMS, *options, "--plan")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "override" not in err
+
+
+def test_an_arm_may_be_called_as_yaml_calls_a_no(run: Run) -> None:
+    """`--against n` is the arm n."""
+    arms = ["--arm", "e=attention=eca", "--arm", "n=attention=none"]
+    code, out, err = run("compare", "rules.yaml", *arms, "--against", "n", "--plan", "--json")
+    assert code == 0, err
+    assert json.loads(out)["plan"]["pairs"] == [["e", "n"]]
+
+
 @pytest.mark.usefixtures("_compared")
 def test_a_comparison_reads_in_plain_words(run: Run, folder: Path) -> None:
     """The table, the aliases and one sentence a pair; another margin is owned up to."""
@@ -133,7 +164,10 @@ def test_a_comparison_reads_in_plain_words(run: Run, folder: Path) -> None:
     assert "compared with none alone, as was chosen afterwards" in json.loads(out)["caveats"][0]
     code, _, err = run("compare", "runs/rules-compare", "--against", "noen")
     assert code == 2
-    assert "no such arm; did you mean 'none'?" in err
+    assert (
+        "--against: no arm named 'noen'; did you mean 'none'? (there are: published, k3, none)"
+        in err
+    )
     assert "pruner" not in (folder / "runs/rules-compare/space.yaml").read_text()
 
 

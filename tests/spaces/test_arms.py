@@ -121,7 +121,7 @@ def test_what_is_no_arm_is_refused_where_it_stands(tmp_path: Path, wrong: str, s
 @pytest.mark.parametrize(
     ("blocks", "said"),
     [
-        ("[backbone.widht]", "arms.a leaves no such hole open; did you mean 'backbone.width'?"),
+        ("[backbone.widht]", "no arm leaves such a hole open; did you mean 'backbone.width'?"),
         ("[training.optimizer.lr]", "got a float without step"),
         ("backbone.width", "blocks: no blocks"),
     ],
@@ -135,7 +135,9 @@ def test_what_is_no_block_is_refused(tmp_path: Path, blocks: str, said: str) -> 
 def test_a_block_that_one_arm_closes_is_refused(tmp_path: Path) -> None:
     """Blocks are complete: every arm has every value, or nothing could be compared."""
     text = SPACE + ARMS.replace("none: {", "none: {backbone.width: 1.0, ")
-    assert "arms.none leaves no such hole open" in refusal(tmp_path, text)
+    assert "blocks.backbone.width: arm none leaves no such hole open (open: " in refusal(
+        tmp_path, text
+    )
 
 
 def test_arms_said_on_the_command_line(tmp_path: Path) -> None:
@@ -160,17 +162,110 @@ def test_arms_said_on_the_command_line(tmp_path: Path) -> None:
     ("said", "expected"),
     [
         (["=attention=none"], "--arm : an arm without a name"),
-        (["a=attention"], "--arm a: no replacement (got attention; allowed: key.path=value)"),
+        (
+            ["a"],
+            "--arm a: it replaces nothing (allowed: a=KEY=VALUE, or a= for the space as it is)",
+        ),
+        (
+            ["attention=none"],
+            "--arm attention: no replacement (got none; allowed: key.path=value after the arm's ",
+        ),
         (["a=attention=none", "a=attention=eca"], "--arm a: given twice"),
         (["a=attention=none; attention=eca"], "--arm a: attention: given twice"),
         (["a=attention=[none"], "--arm a"),
-        (["a=attenton=none"], "did you mean 'attention'?"),
+        (["a=attenton=none"], "--arm a: attenton: no such key; did you mean 'attention'?"),
+        (["a.b=attention=none"], "--arm a.b: it would be part of a parameter's name"),
+        (
+            ["a=attention=ecaa"],
+            """--arm a: attention: no such option; did you mean 'eca'? (got "ecaa"; """
+            "allowed: none, eca, or a whole component, {name: ...})",
+        ),
+        (
+            ["a=attention=eca; attention.eca.mapping.gamma=3"],
+            "--arm a: attention.eca: attention is eca here, no choice any more "
+            "(allowed: attention.mapping.gamma)",
+        ),
     ],
 )
 def test_a_wrong_arm_option_is_named(tmp_path: Path, said: list[str], expected: str) -> None:
     """An option is called as it was typed."""
     text = SPACE.replace("0.01, 1.0]}", "0.01, 1.0], default: 0.1}")
     assert expected in refusal(tmp_path, text, compared=said)
+
+
+def said_once(folder: Path, **how: object) -> str:
+    """What is said against arms and blocks of a space whose learning rate has no default."""
+    found = refusal(folder, SPACE, **how)
+    assert len(found.splitlines()) == 1, found
+    return found
+
+
+def test_what_is_wrong_with_every_arm_is_said_once(tmp_path: Path) -> None:
+    """A hole left open, a block that there is not; and of arms that are named, which."""
+    both = ["a=attention=eca", "b=attention=none"]
+    assert said_once(tmp_path, compared=both) == (
+        "--arm: training.optimizer.lr is left open by every arm, and the hole has no default "
+        "(allowed: a value in the arm, a default, or the hole among the blocks)"
+    )
+    closed = [f"{arm}; training.optimizer.lr=0.1" for arm in both]
+    assert said_once(tmp_path, compared=[*both, f"c={closed[0][2:]}"]).startswith(
+        "--arm: training.optimizer.lr is left open by a, b, and the hole has no default"
+    )
+    assert said_once(tmp_path, compared=[both[0], closed[1]]).startswith(
+        "--arm a: training.optimizer.lr is left open, and the hole has no default"
+    )
+    assert said_once(tmp_path, compared=closed, blocks=["backbone.widht"]).startswith(
+        "--block backbone.widht: no arm leaves such a hole open; did you mean 'backbone.width'?"
+    )
+    several = [*closed, f"c={closed[1][2:]}"]
+    gamma = "attention.mapping.gamma"
+    assert said_once(tmp_path, compared=several, blocks=[gamma]).startswith(
+        f"--block {gamma}: arms b, c leave no such hole open (open: backbone.width)"
+    )
+
+
+def test_a_misspelt_key_is_said_without_what_follows_from_it(tmp_path: Path) -> None:
+    """The hole that it was meant to close is open, which is not what is wrong."""
+    other = "b=attention=none; training.optimizer.lr=0.1"
+    said = said_once(tmp_path, compared=["a=training.optimizr.lr=0.1", other])
+    assert said.startswith("--arm a: training.optimizr: unknown key; did you mean 'optimizer'?")
+    said = said_once(tmp_path, compared=["a=training.optimizer.l=0.1", other])
+    assert "--arm a: training.optimizer.l: " in said
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (
+            ["backbone.width=0.25"],
+            "--block backbone.width: not a list of values (got 0.25; allowed: backbone.width=[...",
+        ),
+        (["backbone.width=[]"], "--block backbone.width: not a list of values (got []; "),
+        (["backbone.width=[.25, .25]"], "--block backbone.width: 0.25 given twice (allowed: once)"),
+        (["backbone.width"] * 2, "--block backbone.width: given twice (allowed: once, as KEY=["),
+    ],
+)
+def test_a_wrong_block_option_is_named(tmp_path: Path, blocks: list[str], said: str) -> None:
+    """As it was typed, and with nothing that follows from it."""
+    arms = ["a=training.optimizer.lr=0.1", "b=attention=none; training.optimizer.lr=0.1"]
+    assert said_once(tmp_path, compared=arms, blocks=blocks).startswith(said)
+
+
+def test_what_is_asked_of_the_search_is_refused_what_the_file_says_left_out(tmp_path: Path) -> None:
+    """A pruner asked for beside arms is no comparison's; the file's own arm to compare with goes
+    with the file's arms.
+    """
+    text = SPACE.replace("0.01, 1.0]}", "0.01, 1.0], default: 0.1}") + ARMS
+    text += "search: {compare: {against: published, margin: 0.01}}\n"
+    own = ["a=attention=eca", "b=attention=none"]
+    assert load(tmp_path, text, compared=own).search.compare.against is None
+    assert load(tmp_path, text, compared=own).search.compare.margin == 0.01
+    assert load(tmp_path, text, compared=[]).search.compare.against == "published"
+    said = refusal(tmp_path, text, compared=own, overrides=["search.sampler.name=GridSampler"])
+    assert said == (
+        "override 1: search.sampler: a comparison trains each of its arms, whole "
+        "(allowed: leave it out)"
+    )
 
 
 def test_test_images_judge_nothing_but_a_confirmation(tmp_path: Path) -> None:
