@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from spaces.gates import Gate, Pool
 from spaces.kernels import KernelSize
 from spaces.width import Width
 
@@ -34,7 +35,9 @@ NAMES: dict[str, Any] = {
     "NonNegativeInt": NonNegativeInt,
     "PositiveFloat": PositiveFloat,
     "NonNegativeFloat": NonNegativeFloat,
+    "Gate": Gate,
     "KernelSize": KernelSize,
+    "Pool": Pool,
     "Width": Width,
 }
 

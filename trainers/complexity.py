@@ -85,7 +85,8 @@ def identity(config: Config) -> str:
     It holds the task, the input shape and classes, the backbone as it was built (stem and channels
     resolved), and for every site where attention stands its kernel size, with the position, the
     kind and all its parameters. How the sites and kernels came about is not in it: a placement
-    that chooses nothing is no attention, and mappings that agree are the same mapping.
+    that chooses nothing is no attention, and mappings that agree are the same mapping. A parameter
+    that came later (`LATER`, in the attention's file) is not in it either, at the value before it.
     """
     data = describe(config)
     bare = skeleton(config.backbone, data)
@@ -95,12 +96,18 @@ def identity(config: Config) -> str:
         for place in bare.places
         if stands(attention, place.site)
     }
+    later = getattr(variants.module("attention", attention.name), "LATER", {})
+    params = {
+        name: value
+        for name, value in attention.params.items()
+        if name not in later or later[name] != value
+    }
     network = {
         "task": config.task.name,
         "input": [data.channels, data.image_size, data.image_size],
         "classes": data.classes,
         "backbone": [config.backbone.name, bare.structure],
-        "attention": [attention.name, attention.params, attention.position] if standing else None,
+        "attention": [attention.name, params, attention.position] if standing else None,
         "kernels": standing,
     }
     return digest(network)

@@ -47,10 +47,11 @@ def count_macs(net: nn.Module, *shape: int) -> int:
 
 
 ALIKE = {
-    *("convolution", "addmm", "mm", "mean", "max_pool2d_with_indices"),
+    *("convolution", "addmm", "mm", "bmm", "mean", "amax", "max_pool2d_with_indices"),
     *("add", "add_", "sub", "mul", "mul_", "div", "clone", "constant_pad_nd"),
     *("relu", "relu_", "hardtanh", "hardtanh_", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid"),
-    *("t", "transpose", "squeeze", "unsqueeze", "expand", "select", "slice", "detach"),
+    *("sqrt", "pow", "_softmax", "native_layer_norm"),
+    *("t", "transpose", "squeeze", "unsqueeze", "expand", "select", "slice", "unfold", "detach"),
 }
 """Operations that do the same to every image, however many there are."""
 
@@ -78,6 +79,8 @@ class _EmptyBatch(TorchDispatchMode):
         match name:
             case "view" | "_unsafe_view":
                 alike = _per_image(args[0]) == _per_image(out)
+            case "cat":  # of images it would be as large as one of its parts
+                alike = sum(map(_per_image, args[0])) == _per_image(out)
             case "empty":
                 alike = out.dim() == 1  # where a norm would note its statistics
             case _:

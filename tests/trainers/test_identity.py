@@ -216,3 +216,43 @@ def test_run_keys_follow_plugins(tmp_path, monkeypatch):
 
     assert trainers.run_key(point, "d") != before
     assert trainers.identity(point) == identity == trainers.identity(config(attention=THREES))
+
+
+RESNET20 = {"name": "resnet", "depth": 20}
+RESNET50 = {"name": "resnet", "depth": 50, "stem": "imagenet"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "attention", "network", "run"),
+    [
+        (RESNET20, {"name": "none"}, "1ab9b4a4c3f5b0f3", "4615e40c0df01524"),
+        (RESNET20, ECA, "f3b2e0f16d48114c", "82b21f2554bead1b"),
+        (RESNET20, {"name": "se", "bias": True}, "97b24dccc3e7a0d0", "58e3689ee48ac47d"),
+        (RESNET50, ECA | {"position": "mid"}, "6d846f7207fcf361", "dc37c32cc6691e5b"),
+        (RESNET50, {"name": "se"}, "1b2152ad0aacb389", "a8ab714aea6da65e"),
+        (
+            {"name": "mobilenetv2"},
+            {"name": "se", "reduction": 8},
+            "7d37021643d3fb4a",
+            "626edca7aa91923e",
+        ),
+    ],
+)
+def test_keys_outlive_new_parameters(backbone, attention, network, run):
+    """Both keys are those of commit 0b55778, before attention had a gate or a pool to choose:
+    results of then are results of now.
+    """
+    point = config(backbone=backbone, attention=attention)
+
+    assert (trainers.identity(point), trainers.run_key(point, "d")) == (network, run)
+
+
+@pytest.mark.parametrize("kind", ["eca", "se"])
+@pytest.mark.parametrize("change", [{"gate": "tanh"}, {"pool": "max"}], ids=str)
+def test_a_later_parameter_that_changes_something_is_in_the_identity(kind, change):
+    """At the value it had before there was a choice it is not; at any other it is."""
+    before = trainers.identity(config(attention={"name": kind}))
+    same = {"name": kind, "gate": "sigmoid", "pool": "avg"}
+
+    assert trainers.identity(config(attention=same)) == before
+    assert trainers.identity(config(attention={"name": kind, **change})) != before
