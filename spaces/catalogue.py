@@ -2,7 +2,7 @@
 
 One variant is one file ``NAME.py`` in the folder of its kind, with one public function named like
 the kind. Its keyword-only parameters are its schema, its docstring is its documentation. People's
-own files join by ``plug``.
+own files join by ``plug``, or by an entry point of an installed package.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 from pydantic_core import SchemaError
 
+from spaces import installed
 from spaces.annotations import Unreadable, evaluated, literal
 from spaces.errors import Place, Problem, SpaceError, VariantError, listed, nearest, shown
 from spaces.explain import problems
@@ -64,24 +65,30 @@ class _Source:
 
 
 def names(kind: str) -> list[str]:
-    """The variants of a kind, in alphabetical order, plugins among them."""
-    return sorted({*_own(kind), *(name for of, name in _plugins if of == kind)})
+    """The variants of a kind, in alphabetical order, plugins and installed ones among them."""
+    plugged = (name for of, name in _plugins if of == kind)
+    return sorted({*_own(kind), *plugged, *installed.modules(kind)})
 
 
 def path(kind: str, name: str) -> Path:
-    """The variant's file. Raises VariantError for a name that there is not."""
+    """The variant's file. Raises VariantError for a name that there is not.
+
+    A plugin comes before an installed variant of its name; either needs a name that is not ours.
+    """
     if (kind, name) in _plugins:
         return _plugins[kind, name]
+    if name in _own(kind):
+        return FOLDERS[kind] / f"{name}.py"
+    if name in installed.modules(kind):
+        return _installed(kind, name)
     known = names(kind)
-    if name not in known:
-        raise VariantError(
-            (
-                "name",
-                f"no {kind} named {name!r}{nearest(name, known)} "
-                f"(there are: {listed(known)}; one of your own: --plugin FILE.py)",
-            )
+    raise VariantError(
+        (
+            "name",
+            f"no {kind} named {name!r}{nearest(name, known)} "
+            f"(there are: {listed(known)}; one of your own: --plugin FILE.py)",
         )
-    return FOLDERS[kind] / f"{name}.py"
+    )
 
 
 def model(kind: str, name: str) -> type[BaseModel]:
@@ -145,6 +152,17 @@ def plug(file: str | Path) -> None:
     bears the name of a variant that there is already.
     """
     file = Path(file).expanduser().resolve()
+    function = _only_function(file)
+    kind = function.name
+    if file != _plugins.get((kind, file.stem), file) or (FOLDERS[kind] / file.name).exists():
+        raise _refused(file, f"there is a {kind} named {file.stem!r} already; rename the file")
+    _read.cache_clear()
+    _examine(file, function)
+    _plugins[kind, file.stem] = file
+
+
+def _only_function(file: Path) -> ast.FunctionDef:
+    """The one function of a person's file that is named like a kind. Raises SpaceError."""
     try:
         tree = ast.parse(file.read_bytes())
     except OSError as error:
@@ -161,19 +179,19 @@ def plug(file: str | Path) -> None:
             f"not a variant (got functions: {listed(kinds) or 'none'}; allowed: a file name like "
             f"my_variant.py and one function out of {listed(FOLDERS)})",
         )
-    kind = kinds[0]
-    if file != _plugins.get((kind, file.stem), file) or (FOLDERS[kind] / file.name).exists():
-        raise _refused(file, f"there is a {kind} named {file.stem!r} already; rename the file")
-    _read.cache_clear()
+    return functions[0]
+
+
+def _examine(file: Path, function: ast.FunctionDef) -> None:
+    """Raise SpaceError unless the file's parameters can be read and the function be called."""
     try:
-        _read(kind, file)
-        _callable(kind, functions[0])
+        _read(function.name, file)
+        _callable(function.name, function)
     except Unreadable as error:
         raise _refused(file, str(error), error.line, error.column) from None
     except (ValueError, TypeError, NameError, SchemaError, PydanticUserError) as error:
         last = str(error).strip().rpartition("\n")[2].strip()
         raise _refused(file, f"no parameter of a variant: {last}") from None
-    _plugins[kind, file.stem] = file
 
 
 def plugins() -> tuple[Path, ...]:
@@ -182,9 +200,10 @@ def plugins() -> tuple[Path, ...]:
 
 
 def digest(kind: str, name: str) -> str:
-    """The sha256 of a plugin's source, in hex; "" for a variant of our own."""
-    file = _plugins.get((kind, name))
-    return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    """The sha256 of the source of a plugin or an installed variant, in hex; "" for our own."""
+    if name in _own(kind):
+        return ""
+    return hashlib.sha256(path(kind, name).read_bytes()).hexdigest()
 
 
 def _beside(kind: str, name: str) -> Sequence[str]:
@@ -220,6 +239,20 @@ def _callable(kind: str, function: ast.FunctionDef) -> None:
 
 def _refused(file: Path, message: str, line: int = 1, column: int = 1) -> SpaceError:
     return SpaceError([Problem(Place(str(file), line, column), "", message)])
+
+
+@cache
+def _installed(kind: str, name: str) -> Path:
+    """The file of an installed variant, which can be read and called as its kind is."""
+    file = installed.source(kind, name)
+    try:
+        function = _only_function(file)
+        if function.name != kind:
+            raise _refused(file, f"{function.name}, but installed as {kind}", function.lineno)
+        _examine(file, function)
+    except SpaceError as error:
+        raise VariantError(("name", str(error))) from None
+    return file
 
 
 @cache

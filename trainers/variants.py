@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from spaces import catalogue
+from spaces import catalogue, installed
 from spaces.catalogue import check, names
 from spaces.errors import Place, Problem, SpaceError, VariantError
 
@@ -41,14 +41,20 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The file of a variant, imported once; a plugin's from where it lies."""
+    """The file of a variant, imported once; a plugin's from where it lies, an installed one's as
+    part of its package.
+    """
     return _module(kind, name, catalogue.plugins())
 
 
 @cache
 def _module(kind: str, name: str, plugins: tuple[Path, ...]) -> ModuleType:
     path = catalogue.path(kind, name)
-    return _from_file(path) if path in plugins else import_module(f"{PACKAGES[kind]}.{name}")
+    if path in plugins:
+        return _from_file(path)
+    if path.parent == catalogue.FOLDERS[kind]:
+        return import_module(f"{PACKAGES[kind]}.{name}")
+    return _installed(path, installed.modules(kind)[name])
 
 
 @contextmanager
@@ -72,11 +78,24 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     loaded = module_from_spec(spec)
-    try:
+    with _told(path):
         spec.loader.exec_module(loaded)
+    return loaded
+
+
+def _installed(path: Path, name: str) -> ModuleType:
+    """A module of an installed package; raises SpaceError where it cannot be imported."""
+    with _told(path):
+        return import_module(name)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever a person's file raises when it is run, as a SpaceError at its line."""
+    try:
+        yield
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in frames if frame.filename == str(path)), 1)
         said = f"cannot be imported: {type(error).__name__}: {error}"
         raise SpaceError([Problem(Place(str(path), line, 1), "", said)]) from error
-    return loaded
