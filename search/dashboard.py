@@ -29,6 +29,8 @@ def write(study: Study, file: Path) -> int:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    from search.sampling import name_objectives
+
     known = {
         _key(values): trial
         for trial in study.trials
@@ -51,6 +53,7 @@ def write(study: Study, file: Path) -> int:
             study_name=study.name,
             directions=study.optuna.directions,
         )
+        name_objectives(copy, study.objectives)
         copy.add_trials(over)
         write_whole(file, path.read_bytes())
     return len(over)

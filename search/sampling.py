@@ -7,10 +7,13 @@ the old one would have.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from search import samplers
@@ -19,6 +22,13 @@ from search.trial import Trial, digest_int
 from spaces import Space
 
 Values = dict[str, Any]
+
+
+def name_objectives(study: optuna.Study, objectives: Iterable[str]) -> None:
+    """Let Optuna's plots, tables and dashboard say `val_accuracy` for `Objective 0`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the call is; what it sets is a note
+        study.set_metric_names(list(objectives))
 
 
 class MainStudy:
@@ -38,6 +48,7 @@ class MainStudy:
             ],
             pruner=optuna.pruners.NopPruner(),
         )
+        name_objectives(self.optuna, space.search.objectives)
 
     def ask(self, asks: int, *, wanted: Values | None = None) -> Values:
         """The values of proposal number `asks`: the sampler's, or the `wanted` ones.
