@@ -192,7 +192,7 @@ def ours_inprocess(trials: int, seed: int, scratch: Path) -> Figures:
     tracking = Tracking(default_uri(scratch), study.name, study, say=print)
     drawn = drawing()
     began = time.process_time()
-    tracking.pages()
+    tracking._opened()
     once = time.process_time() - began
     tracking.start()
     clock = Clock()
@@ -332,7 +332,7 @@ def ours_ray(trials: int, seed: int, scratch: Path) -> Figures:
     study = our_study(scratch, trials, seed)
     tracking = Tracking(default_uri(scratch), study.name, study, say=print)
     drawn = drawing()
-    tracking.pages()
+    tracking._opened()
     tracking.start()
     proposing = [0.0]
     propose = study.next

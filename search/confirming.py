@@ -47,6 +47,9 @@ OTHERS = {
 MOST = 100
 """Seeds that a study may have."""
 
+LONGEST = 192
+"""So much of an experiment's name is kept before `-confirm`: 200 characters are allowed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
@@ -66,7 +69,7 @@ class Confirmed:
     @property
     def original(self) -> int:
         """The trial's number in the study that is confirmed."""
-        return int(self.arm.removeprefix("t"))
+        return _original(self.arm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,8 @@ def space(
     configs = {_arm(trial): _config(trial, overrides, name) for trial in trials}
     base = next(iter(configs.values()))
     settings = study.space.search.model_dump(mode="json", include=set(KEPT))
-    settings["tracking"]["experiment"] = settings["tracking"]["experiment"] or study.name
+    if shared := settings["tracking"]["experiment"]:  # what it shows is not what a search shows
+        settings["tracking"]["experiment"] = f"{shared[:LONGEST]}-confirm"
     costs = {
         cost: objective.model_dump()
         for cost, objective in study.objectives.items()
@@ -152,8 +156,7 @@ def confirmation(study: Study) -> Confirmation:
     found = [
         _confirmed(arm, trial, confirms.values[arm], study.judged)
         for trial in study.trials
-        for arm in (arms.of(v) for v in (trial.values, *(a["values"] for a in trial.aliases)))
-        if arm is not None
+        for arm in _arms(trial)
     ]
     known = [one for one in found if one.mean is not None]
     searched = [one.searched for one in known]
@@ -172,6 +175,17 @@ def confirmation(study: Study) -> Confirmation:
         kendall=correlation.kendall,
         added=any("search.replicates" in changes for changes in study.history.edits),
     )
+
+
+def searched(study: Study, trial: Trial) -> dict[int, float]:
+    """What a search had said of a confirmation's trial, by the search's own trial number.
+
+    Empty in a study that confirms no other. More than one where `overrides` made them one run.
+    """
+    confirms = study.space.search.confirms
+    if confirms is None:
+        return {}
+    return {_original(arm): confirms.values[arm] for arm in _arms(trial)}
 
 
 def told(study: Study) -> Iterator[str]:
@@ -250,6 +264,16 @@ def _fresh(study: Study) -> int:
     used |= {replicate.seed for trial in study.trials for replicate in trial.replicates}
     drawn = (digest_int(ours, "confirm", *again) for again in chain([()], zip(count(2))))
     return next(s for s in drawn if used.isdisjoint(seed_of(s, index) for index in range(MOST)))
+
+
+def _original(arm: str) -> int:
+    return int(arm.removeprefix("t"))
+
+
+def _arms(trial: Trial) -> list[str]:
+    """The arms whose results are this trial's: its own, and those that it answered for."""
+    asked = (trial.values, *(alias["values"] for alias in trial.aliases))
+    return [arm for arm in map(arms.of, asked) if arm is not None]
 
 
 def _config(trial: Trial, overrides: Sequence[str], name: str) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from search.away import TrackingError
 from search.background import Background
 from search.errors import JournalError
 from search.projection import Snapshot, sha, study_run, trial_run
-from search.tracking import PARENT, Store
+from search.tracking import PARENT, Store, pages
+from search.view import Layout
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -67,10 +68,14 @@ class Tracking:
         self._level(Snapshot.of(study, live=False))
 
     def pages(self) -> dict[str, str]:
-        """The study's views below an MLflow server's address, by name; raises `TrackingError`."""
-        found: dict[str, str] = {}
-        self._attempt(lambda store: found.update(store.pages))
-        return found
+        """The study's views below an MLflow server's address, by name; empty where it is not there.
+
+        Nothing is written but views that its experiment lacks; raises `TrackingError`.
+        """
+        try:
+            return pages(self.uri, self.experiment, Layout.of(self._study))
+        except Exception as error:
+            raise TrackingError(self.uri, error) from error
 
     def start(self) -> None:
         """Begin to follow the study; the store is opened when there is something to write."""
@@ -216,7 +221,7 @@ class Tracking:
                 self.uri,
                 self.experiment,
                 self._study.uuid,
-                self._study.judged,
+                Layout.of(self._study),
                 say=self._say,
                 left=lambda: self._left,
             )

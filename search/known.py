@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from search.projection import Point, Run
+from search.points import Point
+from search.projection import Run
 
 
 @dataclass(slots=True)

@@ -9,37 +9,24 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import math
-import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from search import failure, pareto, tables
+from search import confirming, failure, pareto, points, tables
+from search.points import Point, key, milliseconds
 from search.redaction import redacted
-from search.trial import FAILED, Replicate, Trial
+from search.trial import FAILED, Trial
 
 if TYPE_CHECKING:
     from search.study import Study
 
-CURVES = 17
-"""At most so many curves a run, 25 metrics in all: MLflow's tables grow slow with their columns."""
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 FRONT_ROWS = 30
 """So many rows of the front fit into a run's description; `front.md` has them all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a metric; `time` in unix milliseconds."""
-
-    key: str
-    value: float
-    time: int
-    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +101,39 @@ class Snapshot:
 
 
 def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
-    """A trial's run, below the run `parent`.
-
-    Its curves are those of its first replicate, and of further replicates the one it is judged by.
-    Final values are there only when it has finished, so that no scatter mixes in stopped trials.
-    """
+    """A trial's run, below the run `parent`; what its metrics are says `points.of_trial`."""
     study = snapshot.study
     outcome = trial.outcome or ("running" if snapshot.live else "interrupted")
     started = trial.started if trial.started is not None else trial.ended or 0.0
     ended = None if outcome == "running" else max(_stopped(trial), started)
+    files: dict[str, Callable[[], str | bytes]] = {"config.yaml": partial(config_text, trial)}
+    depends = json.dumps(trial.config, sort_keys=True)
+    if trial.failed:
+        files["failure.txt"] = partial(failure.told, study.folder, trial)
+    if len(trial.replicates) > 1:
+        # While it is driven, written as often as a replicate ends.
+        over = [seed for seed in trial.replicates if seed.outcome or not snapshot.live]
+        files["replicates.csv"] = partial(tables.curves_csv, over)
+        depends += json.dumps([[seed.key, len(seed.curve), seed.outcome] for seed in over])
+    return Run(
+        name=trial.name,
+        status=status(outcome),
+        started=milliseconds(started),
+        ended=None if ended is None else milliseconds(ended),
+        tags={"mlflow.parentRunId": parent, **_tags(trial, study, outcome)},
+        params={
+            key(name): cut(_plain(value), PARAM_LENGTH) for name, value in trial.values.items()
+        },
+        points=tuple(points.of_trial(trial, study, started, ended)),
+        files=files,
+        dataset=dataset_input(trial),
+        once={**_source(), "eca.version": versions(study).get("eca-search", "")},
+        depends=depends,
+    )
+
+
+def _tags(trial: Trial, study: Study, outcome: str) -> dict[str, str]:
     tags = {
-        "mlflow.parentRunId": parent,
         "eca.study": study.uuid,
         "eca.trial": str(trial.number),
         "eca.outcome": outcome,
@@ -136,29 +145,12 @@ def trial_run(trial: Trial, snapshot: Snapshot, parent: str) -> Run:
         tags["eca.aliases"] = str(len(trial.aliases))
     if trial.accumulate > 1:  # after `oom: halve_batch`: not the recipe that was proposed
         tags["eca.accumulate"] = str(trial.accumulate)
-    if trial.reason:
-        tags["eca.reason"] = redacted(trial.reason)
-    files: dict[str, Callable[[], str | bytes]] = {"config.yaml": partial(config_text, trial)}
-    if trial.failed:
-        files["failure.txt"] = partial(failure.told, study.folder, trial)
-    points = [*_costs(trial, started), *_curves(trial, study.judged)]
-    if ended is not None and trial.outcome == "finished":
-        points += _finals(trial, ended)
-    return Run(
-        name=trial.name,
-        status=status(outcome),
-        started=milliseconds(started),
-        ended=None if ended is None else milliseconds(ended),
-        tags={name: cut(value, TAG_LENGTH) for name, value in tags.items()},
-        params={
-            key(name): cut(_plain(value), PARAM_LENGTH) for name, value in trial.values.items()
-        },
-        points=tuple(points),
-        files=files,
-        dataset=dataset_input(trial),
-        once={**_source(), "eca.version": versions(study).get("eca-search", "")},
-        depends=json.dumps(trial.config, sort_keys=True),
-    )
+    if trial.reason:  # on one line: it is a column of the table of failures
+        tags["eca.reason"] = " ".join(redacted(trial.reason).split())
+    if confirms := study.space.search.confirms:
+        known = confirming.searched(study, trial)
+        tags["eca.confirms"] = " ".join([confirms.study, *(f"#{number:03d}" for number in known)])
+    return {name: cut(value, TAG_LENGTH) for name, value in tags.items()}
 
 
 def study_run(
@@ -175,15 +167,16 @@ def study_run(
     written beside it, and again when `depends`, which stands for what they show, has changed.
     """
     study, trials = snapshot.study, snapshot.trials
+    confirms = study.space.search.confirms
     last = max([study.started, *(_stopped(trial) for trial in trials)])
     history = pareto.history(trials, study.objectives, study.chance, study.reference)
-    points = [
+    told = [
         Point("hypervolume", volume, milliseconds(trial.ended or last), step)
         for step, (trial, volume) in enumerate(history, start=1)
     ]
     if not snapshot.live:
         counts = tables.outcomes(trials)
-        points += [
+        told += [
             Point(f"trials_{name}", float(count), milliseconds(last), sum(counts.values()))
             for name, count in counts.items()
         ]
@@ -194,9 +187,10 @@ def study_run(
         ended=None if snapshot.live else milliseconds(last),
         tags={
             "eca.study": study.uuid,
+            **({"eca.confirms": confirms.study} if confirms else {}),
             "mlflow.note.content": cut(description(snapshot, links, pages), TAG_LENGTH),
         },
-        points=tuple(points),
+        points=tuple(told),
         files={"space.yaml": partial(space_text, study), **(files or {})},
         once={
             **_source(),
@@ -232,7 +226,7 @@ def description(snapshot: Snapshot, links: Mapping[int, str], pages: Mapping[str
 
 def _told(study: Study) -> Iterator[str]:
     """What a comparison or a confirmation has told, a paragraph; nothing of a search."""
-    from search import comparing, confirming, statistics
+    from search import comparing, statistics
 
     if study.space.search.confirms is not None:
         lines = list(confirming.lines(confirming.confirmation(study)))
@@ -289,22 +283,9 @@ def status(outcome: str) -> str:
     return words.get(outcome, "FINISHED")
 
 
-def key(name: str) -> str:
-    """A name that MLflow takes for a param or a metric: what it refuses becomes `_`."""
-    name = re.sub(r"[^\w./\- ]", "_", name)[:250]
-    if not name or posixpath.normpath(name) != name or name.startswith((".", "/")):
-        name = re.sub(r"[./]", "_", name) or "_"
-    return name
-
-
 def cut(text: str, length: int) -> str:
     """The text, with an ellipsis where it is too long for MLflow, which would cut it silently."""
     return text if len(text) <= length else f"{text[: length - 2]} …"
-
-
-def milliseconds(seconds: float) -> int:
-    """Unix seconds in milliseconds; MLflow refuses times before 1970."""
-    return max(0, round(seconds * 1000))
 
 
 def sha(text: str) -> str:
@@ -326,49 +307,6 @@ def _stopped(trial: Trial) -> float:
         return trial.ended
     attempts = [attempt for replicate in trial.replicates for attempt in replicate.attempts]
     return max((attempt.ended or attempt.started for attempt in attempts), default=0.0)
-
-
-def _costs(trial: Trial, started: float) -> Iterator[Point]:
-    time = milliseconds(started)
-    for name, cost in trial.costs.items():
-        if math.isfinite(cost):
-            yield Point("n_params" if name == "params" else key(name), float(cost), time, 0)
-        if name == "macs":
-            yield Point("flops", 2.0 * cost, time, 0)
-    for name, latency in trial.latency.items():
-        yield Point(name, latency.median, time, 0)
-
-
-def _curves(trial: Trial, judged: str | None) -> list[Point]:
-    points: list[Point] = []
-    for replicate in trial.replicates:
-        first = replicate.number == 0
-        prefix = "" if first else f"replicate_{replicate.number + 1}/"
-        if first or judged is not None:
-            points += _curve(replicate, prefix, None if first else judged)
-    kept = list(dict.fromkeys(point.key for point in points))[:CURVES]
-    return [point for point in points if point.key in kept]
-
-
-def _curve(replicate: Replicate, prefix: str, only: str | None) -> Iterator[Point]:
-    # An epoch's own time is not in the journal's facts; its seconds since the start are.
-    time = replicate.attempts[0].started if replicate.attempts else 0.0
-    for metrics in replicate.curve:
-        time += max(metrics.get("seconds", 0.0), 0.001)
-        for name, value in metrics.items():
-            if name != "epoch" and only in (None, name) and math.isfinite(value):
-                step = int(metrics["epoch"])
-                yield Point(key(f"{prefix}{name}"), float(value), milliseconds(time), step)
-
-
-def _finals(trial: Trial, ended: float) -> Iterator[Point]:
-    time = milliseconds(ended)
-    for name, value in (trial.objectives or {}).items():
-        if tables.trained(name, trial):
-            yield Point(key(f"final_{name}"), value, time, 0)
-            if name in trial.spread:
-                yield Point(key(f"final_{name}_sd"), trial.spread[name], time, 0)
-    yield Point("n", float(trial.n), time, 0)
 
 
 def _plain(value: Any) -> str:

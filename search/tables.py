@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from search import pareto
-from search.trial import Trial
+from search.trial import Replicate, Trial
 from spaces.latency import LATENCIES, Latency
 
 if TYPE_CHECKING:
@@ -65,6 +65,21 @@ def front_csv(
     text = io.StringIO()
     heading = list(rows[0]) if rows else ["trial", *objectives]
     writer = csv.DictWriter(text, fieldnames=heading, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def curves_csv(replicates: Iterable[Replicate]) -> str:
+    """Every epoch of every replicate as CSV, in full precision; replicates count from 1."""
+    rows = [
+        {"replicate": known.number + 1, "seed": known.seed, **metrics}
+        for known in replicates
+        for metrics in known.curve
+    ]
+    text = io.StringIO()
+    heading = dict.fromkeys(["replicate", "seed", "epoch", *(name for row in rows for name in row)])
+    writer = csv.DictWriter(text, fieldnames=list(heading), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

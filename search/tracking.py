@@ -20,11 +20,14 @@ from urllib.request import url2pathname
 
 from search import away, store, view
 from search.known import Known
-from search.projection import Point, Run
+from search.points import Point
+from search.projection import Run
+from search.view import Layout
 from spaces import durable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
 
 PARENT = -1
@@ -61,7 +64,7 @@ class Store:
         uri: str,
         experiment: str,
         uuid: str,
-        judged: str | None,
+        layout: Layout,
         *,
         say: Callable[[str], None],
         left: Callable[[], bool],
@@ -70,7 +73,7 @@ class Store:
         self._say = say
         self._left = left
         self._client = _client(uri)
-        self._experiment = self._open(uri, experiment, judged)
+        self._experiment = self._open(uri, experiment, layout)
         self._known: dict[int, Known] = {}
         self._deleted: set[int] = set()
         self._look()
@@ -141,24 +144,15 @@ class Store:
                     del known.tags["eca.front"]
                 known.tags |= wanted
 
-    def _open(self, uri: str, name: str, judged: str | None) -> str:
-        """The experiment's id; a deleted one keeps its name, so the next free one is taken."""
-        wanted, number = name, 1
-        while (found := self._client.get_experiment_by_name(name)) is not None:
-            if found.lifecycle_stage == "active":
-                return str(found.experiment_id)
-            number += 1
-            name = f"{wanted} ({number})"
-        if number > 1:
-            self._say(f"MLflow: the experiment {wanted!r} was deleted there; this is {name!r}")
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            **view.tags(judged),
-        }
-        if judged is not None:
-            tags["mlflow.experiment.primaryMetric.name"] = f"final_{judged}"
+    def _open(self, uri: str, wanted: str, layout: Layout) -> str:
+        """The experiment's id, made where there is none; it has the study's views then."""
+        found, name = _experiment(self._client, wanted)
         self._stay()
-        return str(self._client.create_experiment(name, store.artifacts(uri), tags))
+        if found is not None:
+            return _furnished(self._client, found, layout)
+        if name != wanted:
+            self._say(f"MLflow: the experiment {wanted!r} was deleted there; this is {name!r}")
+        return str(self._client.create_experiment(name, store.artifacts(uri), layout.tags))
 
     def _stay(self) -> None:
         if self._left():
@@ -262,6 +256,38 @@ class Store:
         for key in known.metrics:
             for old in self._client.get_metric_history(known.id, key):
                 yield Point(key, old.value, old.timestamp, old.step)
+
+
+def pages(uri: str, experiment: str, layout: Layout) -> dict[str, str]:
+    """Where the views of an experiment are found in the UI, by name; empty where there is none.
+
+    No run is looked at and no experiment made; one of an older release is given the views that it
+    lacks. May raise what MLflow raises.
+    """
+    client = _client(uri)
+    found, _ = _experiment(client, experiment)
+    return {} if found is None else view.pages(_furnished(client, found, layout))
+
+
+def _experiment(client: MlflowClient, wanted: str) -> tuple[Experiment | None, str]:
+    """The active experiment of that name, if there is one, and the name that it has or will have.
+
+    A deleted one keeps its name, so the next free one is taken.
+    """
+    name, number = wanted, 1
+    while (found := client.get_experiment_by_name(name)) is not None:
+        if found.lifecycle_stage == "active":
+            return found, name
+        number += 1
+        name = f"{wanted} ({number})"
+    return None, name
+
+
+def _furnished(client: MlflowClient, experiment: Experiment, layout: Layout) -> str:
+    """The id of an experiment that has its views now."""
+    for name, state in layout.lacking(experiment.tags).items():
+        client.set_experiment_tag(experiment.experiment_id, name, state)
+    return str(experiment.experiment_id)
 
 
 def _client(uri: str) -> MlflowClient:

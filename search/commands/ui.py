@@ -24,6 +24,10 @@ PORTS = range(5000, 5020)
 def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expose: bool) -> None:
     """Open the MLflow store of DIR, a study's folder or a folder of studies, until Ctrl-C.
 
+    Links to each study's saved views are printed: all trials, the front, trials by network and by
+    kernels, failures. No study and no run is changed; views that an older release did not give are
+    added.
+
     MLflow asks nobody for a password: who reaches the address can read and delete every run.
     """
     if host not in LOCAL and not expose:
@@ -33,16 +37,17 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
         )
     from search.redaction import redacted
     from search.store import file as database
+    from search.store import stripped
 
     uri = store(folder, tracking_uri)
     if uri.startswith(("http://", "https://")):
-        click.echo(f"this study's runs are on a server already: {redacted(uri)}")
+        click.echo(f"the runs are on a server already: {redacted(uri)}")
+        _print_links(folder, tracking_uri, uri, stripped(uri).rstrip("/"))
         return
     port = port or _free(host)
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     click.echo(f"MLflow at {address}   (Ctrl-C ends it; store {redacted(uri)})")
-    for name, page in _pages(folder, uri).items():
-        click.echo(f"  {name:9} {address}/{page}")
+    _print_links(folder, tracking_uri, uri, address)
     sys.stdout.flush()
     arguments = ["--host", host, "--port", str(port), "--workers", "1"]
     if (file := database(uri)) is not None:
@@ -54,14 +59,39 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
 
 
-def _pages(folder: Path, uri: str) -> dict[str, str]:
-    """The views of a study; none for a folder of several."""
-    from search import journal, launch
+def _print_links(folder: Path, asked: str | None, uri: str, address: str) -> None:
+    """The views of each study whose runs are in the store `uri`; of any other, where they are."""
+    from search import journal, launch, text
+    from search.away import TrackingError
     from search.driving import tracking_of
+    from search.errors import JournalError
+    from search.redaction import redacted
+    from spaces import SpaceError
 
-    if not journal.exists(folder.absolute()):
-        return {}
-    return tracking_of(launch.load(folder), uri, warn).pages()
+    folder = folder.absolute()
+    alone = journal.exists(folder)
+    for each in [folder] if alone else _below(folder):
+        try:
+            if not journal.exists(each):
+                continue
+            study = launch.load(each)
+            tracking = tracking_of(study, asked or study.tracking_uri, warn)
+            pages = tracking.pages() if tracking.uri == uri else {}
+        except (JournalError, SpaceError, TrackingError) as error:
+            warn(str(error))  # one that cannot be shown hides no other
+            continue
+        if tracking.uri != uri:
+            warn(f"{study.name}: its runs are in {redacted(tracking.uri)}")
+        elif not pages:
+            warn(f"{study.name}: not there yet; {text.typed('sync', each, uri)} writes it")
+        elif not alone:
+            click.echo(study.name)
+        for name, page in pages.items():
+            click.echo(f"  {name:9} {address}/{page}")
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def store(folder: Path, tracking_uri: str | None) -> str:

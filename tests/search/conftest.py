@@ -1,9 +1,10 @@
-"""A study whose trials are worth what a test says: no torch, no training."""
+"""A study worth what a test says, without training; an MLflow store of one's own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import spaces
+from search import tracking
+from search.store import default_uri
 from search.study import Study
 from search.trial import Candidate
 
@@ -27,7 +30,13 @@ def examine(values: dict[str, Any]) -> Candidate:
     """A network as large as its width says."""
     width = values["backbone.width"]
     key = hashlib.sha256(str(width).encode()).hexdigest()[:16]
-    config = {"training": {"epochs": 3, "batch_size": 32}}
+    config = {
+        "name": "synthetic",
+        "dataset": {"name": "digits"},
+        "backbone": {"name": "resnet", "depth": 8, "width": width},
+        "attention": {"name": "none"},
+        "training": {"epochs": 3, "batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.1}},
+    }
     costs = {"params": 1000 * width, "macs": 1000 * width}
     return Candidate(config, key, key, costs, {}, "", f"w{width}")
 
@@ -53,3 +62,18 @@ def synthetic(tmp_path: Path) -> Iterator[Callable[..., Study]]:
     yield start
     for study in begun:
         study.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store with its schema: making one takes seconds, copying it nothing."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking._client(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(migrated: Path, tmp_path: Path) -> str:
+    """The URI of an empty store of the test's own."""
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    return default_uri(tmp_path)

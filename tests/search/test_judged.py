@@ -112,16 +112,17 @@ def test_commands_tell_of_the_result(study: Study, capsys: pytest.CaptureFixture
 
 
 def test_mlflow_shows_the_result(study: Study) -> None:
-    """Curves of further replicates, and the view's order, are those of the result."""
+    """What each replicate came to, and the view's order, are those of the result."""
     run = projection.trial_run(study.trials[0], Snapshot.of(study, live=False), "parent")
     keys = {point.key for point in run.points}
-    shown = json.loads(view.state(study.judged))
+    shown = json.loads(view.Layout.of(study).state("trials"))
     if study.judged is None:
-        assert not any(key.startswith("replicate_2/") for key in keys)
-        assert shown["orderByKey"] == "metrics.`n_params`"
+        assert not any(key.startswith("replicate_") for key in keys)
+        assert (shown["orderByKey"], shown["orderByAsc"]) == ("metrics.`n_params`", True)
     else:
-        assert {"replicate_2/val_accuracy", "final_val_accuracy"} <= keys
-        assert shown["orderByKey"] == "metrics.`final_val_accuracy`"
+        assert {"replicate_val_accuracy", "final_val_accuracy"} <= keys
+        order = (shown["orderByKey"], shown["orderByAsc"])
+        assert order == ("metrics.`final_val_accuracy`", False)
 
 
 def test_pictures_show_the_result(study: Study) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import socket
@@ -155,21 +154,6 @@ def four(folder: Path) -> Example:
             trial(3, "pruned", accuracies=(0.1,), reason="behind its peers"),
         ),
     )
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store with its schema: making one takes seconds, copying it nothing."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._client(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(migrated: Path, tmp_path: Path) -> str:
-    """The URI of an empty store of the test's own."""
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    return default_uri(tmp_path)
 
 
 def runs_of(uri: str, name: str | None = None) -> dict[str, Any]:
@@ -531,7 +515,7 @@ def test_another_recipe_begins_anew(store: str, tmp_path: Path) -> None:
 
 
 def test_replicates_share_their_trials_run(store: str, tmp_path: Path) -> None:
-    """The first replicate's curves, the others' objective, the mean and its spread."""
+    """The first replicate's curves, the result of each, the mean and its spread."""
     seeds = tuple(
         replicate(number, [0.5, 0.8 + number / 10], "finished", START + 10 * number)
         for number in range(2)
@@ -545,8 +529,9 @@ def test_replicates_share_their_trials_run(store: str, tmp_path: Path) -> None:
     run = projected(store, four(tmp_path).with_trials(averaged))[NAMES[0]]
     last = {key: value for key, _, value, _ in run["points"]}
     assert last["val_accuracy"] == 0.8
-    assert last["replicate_2/val_accuracy"] == 0.9
-    assert "replicate_2/train_loss" not in last
+    each = [point[1:3] for point in run["points"] if point[0] == "replicate_val_accuracy"]
+    assert each == [(1, 0.8), (2, 0.9)]
+    assert run["artifacts"] == ["config.yaml", "replicates.csv"]
     assert (last["final_val_accuracy"], last["final_val_accuracy_sd"], last["n"]) == (0.85, 0.07, 2)
 
 
@@ -745,35 +730,6 @@ def test_telemetry_is_off(store: str) -> None:
     """MLflow sends nothing home, and its settings are left to whoever has set them."""
     tracking._client(store)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-
-
-def test_the_page_of_a_study_shows_its_front(store: str, tmp_path: Path) -> None:
-    """The experiment carries a view by whose address trials come sorted, with accuracy over costs.
-
-    The layout's keys are MLflow's own (its web application, 3.17.2); they were seen to work there.
-    """
-    study = four(tmp_path)
-    following = Tracking(store, "digits", study)  # type: ignore[arg-type]
-    addresses = following.pages()
-    assert list(addresses) == ["trials", "front", "kernels", "failures"]
-    for name, address in addresses.items():
-        assert address.startswith(f"#/experiments/1/runs?viewStateShareKey={name}&")
-    experiment = tracking._client(store).get_experiment("1")
-    views = {
-        name: json.loads(experiment.tags[f"mlflow.sharedViewState.{name}"]) for name in addresses
-    }
-    assert views["front"]["searchFilter"] == "tags.`eca.front` = '1'"
-    assert views["failures"]["searchFilter"] == "attributes.status = 'FAILED'"
-    assert [view["groupBy"] is not None for view in views.values()] == [False, False, True, False]
-    layout = views["trials"]
-    assert layout["orderByKey"] == "metrics.`final_val_accuracy`"
-    charts = [
-        (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in layout["compareRunCharts"]
-    ]
-    assert charts == [("macs", "final_val_accuracy"), ("n_params", "final_val_accuracy")]
-    assert {chart["metricSectionId"] for chart in layout["compareRunCharts"]} <= {
-        section["uuid"] for section in layout["compareRunSections"]
-    }
 
 
 def test_importing_tracking_does_not_import_mlflow() -> None:
