@@ -45,6 +45,12 @@ def test_a_notebook_runs_and_is_kept_without_outputs(
     shown = front.outputs[0]["data"]["text/plain"]
     study = search.load(tmp_path / "work" / "runs" / "notebook")
     assert all(f"{trial.objectives['val_accuracy']:.6f}"[:7] in shown for trial in study.pareto())
+    (told,) = [cell for cell in codes if "tags.eca.reason" in cell.source]
+    reasons = told.outputs[-1]["data"]["text/plain"]
+    broken = search.load(tmp_path / "work" / "runs" / "broken")
+    assert [trial.outcome for trial in broken.trials] == ["diverged"] * 2
+    assert all(trial.name[:14] in reasons for trial in broken.trials)
+    assert "training diverged" in reasons
 
 
 MINE = """\

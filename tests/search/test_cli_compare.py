@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from search import cli, journal
+import search
+from search import cli, confirming, journal, tracking
+from search.store import default_uri
 from spaces import Config
 
 SPACE = """\
@@ -246,6 +250,49 @@ def test_a_study_is_confirmed_by_the_test_images(run: Run, folder: Path) -> None
     assert not (paper / "comparison.csv").exists()
     assert run("report", "runs/plain", "--paper")[0] == 0
     assert (folder / "runs/plain/report/paper/confirmed.csv").exists()
+
+
+def test_a_confirmation_is_an_experiment_of_its_own(run: Run, folder: Path) -> None:
+    """The front of the search holds its own trials alone; each confirmed network names its trial.
+
+    Depends on the studies of the test above.
+    """
+    study, confirmed = (
+        search.load(folder / "runs/plain"),
+        search.load(folder / "runs/plain-confirm"),
+    )
+    client = tracking._client(default_uri(folder / "runs"))
+
+    def runs(name: str, query: str) -> list[Any]:
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+        return list(client.search_runs([experiment.experiment_id], query))
+
+    front = runs("plain", "tags.`eca.front` = '1'")
+    assert {int(run.data.tags["eca.trial"]) for run in front} == {t.number for t in study.pareto()}
+    assert {run.data.tags["eca.study"] for run in runs("plain", "")} == {study.uuid}
+    assert not any("eca.confirms" in run.data.tags for run in runs("plain", ""))
+
+    found = {
+        run.data.tags["eca.confirms"]: run.data.metrics
+        for run in runs("plain-confirm", "tags.`eca.trial` != ''")
+    }
+    for number in (0, 1):
+        metrics = found[f"plain #{number:03d}"]
+        said = study.trials[number].objectives
+        assert said is not None
+        assert metrics["searched_val_accuracy"] == said["val_accuracy"]
+        assert {"final_test_accuracy", "final_test_accuracy_sd", "n"} <= metrics.keys()
+        assert len(metrics) <= 25
+    assert len(found) == 2
+    assert len(runs("plain-confirm", "tags.`eca.confirms` LIKE 'plain%'")) == 3  # the study's own
+    assert confirmed.space.search.tracking.experiment is None
+
+    settings = study.space.search.tracking.model_copy(update={"experiment": "x" * 200})
+    settings = study.space.search.model_copy(update={"tracking": settings})
+    study.space = replace(study.space, search=settings)
+    space = confirming.space(study, study.pareto(), replicates=2)
+    assert space.search.tracking.experiment == "x" * 192 + "-confirm"
 
 
 def test_a_winner_without_a_site_can_be_confirmed_and_written(run: Run, folder: Path) -> None:

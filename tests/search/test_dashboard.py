@@ -38,6 +38,7 @@ def test_the_log_is_the_study(study: Study, capsys: pytest.CaptureFixture[str]) 
     assert "optuna-dashboard" in capsys.readouterr().out
     copy = loaded(study.folder / "optuna.log")
     assert copy.directions == study.optuna.directions
+    assert copy.metric_names == ["val_accuracy", "params", "macs"]
     ours, theirs = study.optuna.trials, copy.trials
     assert [t.state for t in theirs] == [t.state for t in ours]
     assert [t.params for t in theirs] == [t.params for t in ours]
@@ -110,3 +111,6 @@ def test_optuna_s_own_plots_work(study: Study) -> None:
         plots.plot_parallel_coordinate(rebuilt, target=accuracy),
     ]
     assert all(figure.data for figure in figures)
+    named = plots.plot_pareto_front(search.load(LAPTOP).optuna).layout.scene
+    axes = [named.xaxis.title.text, named.yaxis.title.text, named.zaxis.title.text]
+    assert axes == ["val_accuracy", "params", "macs"]

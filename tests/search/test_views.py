@@ -1,9 +1,11 @@
-"""MLflow's page of a study: its saved views, and what the tables hold, in a real store."""
+"""MLflow's page of a study: its saved views, what its tables hold, and the links `ui` prints."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 from mlflow.entities import Experiment
 
-from search import tracking
+from search import launch, tracking
+from search.cli import main
+from search.commands import ui
 from search.following import Tracking
 from search.study import Study
 from search.trial import Ending
@@ -226,3 +230,86 @@ def test_metrics_are_few_however_many_seeds(
         assert told == curves
     parent = matching(store, "")[tracking.PARENT]
     assert len(parent.data.metrics) <= 25
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every file below a folder of a study, with its digest."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def everything(uri: str) -> dict[str, Any]:
+    """Experiments with their tags and runs, as a store holds them; deleted ones too."""
+    from mlflow.entities import ViewType
+
+    client = tracking._client(uri)
+    return {
+        found.name: (
+            found.tags,
+            sorted(
+                json.dumps(run.to_dictionary(), sort_keys=True)
+                for run in client.search_runs([found.experiment_id], "", ViewType.ALL)
+            ),
+        )
+        for found in client.search_experiments(ViewType.ALL)
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three studies of one folder of which two are in its store, and what is no study."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    runs = tmp_path / "runs"
+    for name in ("cifar10-laptop", "cifar10-rules"):
+        shutil.copytree(results / name, runs / name)
+        launch.sync(runs / name, say=pytest.fail)
+    shutil.copytree(results / "cifar10-rules-longer", runs / "left-out")
+    (runs / "damaged").mkdir()
+    (runs / "damaged" / "journal.jsonl").write_text("no journal\n")
+    (runs / "notes.txt").write_text("no study")
+    return runs
+
+
+@pytest.mark.slow
+def test_ui_prints_the_links_of_every_study_and_changes_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set of links a study of the folder; what has no page is said, and stays as it was.
+
+    Runs that are there twice are left to `sync`; no study, run or experiment is touched.
+    """
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    client = tracking._client(store)
+    found = client.get_experiment_by_name("cifar10-laptop")
+    twice = {"eca.study": launch.load(folder / "cifar10-laptop").uuid, "eca.trial": "1"}
+    client.create_run(found.experiment_id, 0, twice, "lost")
+    before, stored = files(folder), everything(store)
+    monkeypatch.setattr(ui.os, "execv", lambda *arguments: None)  # which would not come back
+    monkeypatch.setattr(ui.os, "environ", dict(ui.os.environ))
+    assert main(["ui", str(folder), "--port", "5017"]) == 0
+    out, err = capsys.readouterr()
+    head, *lines = out.splitlines()
+    assert head.startswith("MLflow at http://127.0.0.1:5017 ")
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "cifar10-laptop",
+        "cifar10-rules",
+    ]
+    assert [line.split()[0] for line in lines if line.startswith(" ")] == NAMES * 2
+    for line in lines[1:6]:
+        assert f" http://127.0.0.1:5017/#/experiments/{found.experiment_id}/runs?" in line
+    missing = launch.load(folder / "left-out").name
+    assert f"{missing}: not there yet; eca-search sync {folder / 'left-out'} writes it" in err
+    assert str(folder / "damaged") in err
+    assert everything(store) == stored
+    ignored = {"mlflow.db", "mlflow.db-journal"}  # its rows are compared above
+    after = files(folder)
+    assert {k: v for k, v in after.items() if k not in ignored} == {
+        k: v for k, v in before.items() if k not in ignored
+    }
+    assert main(["ui", str(folder / "cifar10-rules"), "--port", "5017"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == NAMES
