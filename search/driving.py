@@ -33,6 +33,9 @@ def drive(
     warning = pruning.warning(pruner_spec(study.space), study.objectives)
     if warning:
         say(f"warning: {warning}")
+    budget = study.space.search.budget
+    if budget is not None and budget.gpu_hours is not None and not executor.gpu:
+        say("warning: search.budget.gpu_hours: trials have no GPU here, so none are spent")
     try:
         tracking = tracking_of(study, tracking_uri, say)
         study.begin(

@@ -53,6 +53,11 @@ def free(key: str, old: Any, new: Any) -> bool:
     return any(key == at or key.startswith(f"{at}.") for at in FREE)
 
 
+def longer(key: str) -> bool:
+    """Whether a study that had come to its end may have more to do where that key has changed."""
+    return key == GROWING or key.startswith("search.budget")
+
+
 def told(found: dict[str, tuple[Any, Any]], *, lines: int = 3) -> str:
     """The changes as a diff of so many lines."""
     said = [f"  {key}: {shown(old)} -> {shown(new)}" for key, (old, new) in found.items()]

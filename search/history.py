@@ -8,6 +8,7 @@ from typing import Any
 
 from search.errors import JournalError
 from search.journal import Record
+from search.spending import Spending
 from search.trial import Attempt, Replicate, Trial
 from spaces.latency import Latency
 
@@ -23,7 +24,8 @@ class History:
     `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
     driver began, in that order. `latencies` are all that were measured of a network, by identity.
-    `touched` gathers the numbers of trials that have changed; whoever looks clears it.
+    `touched` gathers the numbers of trials that have changed; whoever looks clears it. `spending`
+    is what it has cost.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -49,6 +51,7 @@ class History:
         self.edits: list[dict[str, Any]] = []
         self.updated = 0.0
         self.touched: set[int] = set()
+        self.spending = Spending()
         for record in records:
             self.apply(record)
 
@@ -56,6 +59,7 @@ class History:
         """Fold one record in; raises JournalError for one of a kind that is not known."""
         self.carried += "carried" in record
         self.updated = record["time"]
+        self.spending.heard(record.get("fence", 0), record["time"])
         changed = record.get("trial", record.get("of"))
         if changed is not None:
             self.touched.add(changed)
@@ -70,6 +74,7 @@ class History:
                 self.executor = record.get("executor")
                 self.gpu = record.get("gpu", 0.0)
                 self.versions = record.get("versions", {})
+                self.spending.outlived(record.get("outlived", 0.0))
             case "extend":
                 self.total = record["trials"]
                 self.ended = None
@@ -107,8 +112,8 @@ class History:
                 self.ended = record["reason"]
             case "halt":
                 self.halted = record["reason"]
-            case "edit" | "carried":
-                pass
+            case "carried":
+                self.spending.forgiven()
             case unknown:
                 raise JournalError(
                     f"record {record['seq']} of the journal is {unknown!r}, which this release of "
@@ -119,6 +124,7 @@ class History:
         facts = ("values", "config", "label", "identity", "key", "costs", "kernels", "placement")
         number = record["trial"]
         self.trials[number] = Trial(number=number, **{fact: record[fact] for fact in facts})
+        self.spending.proposed(record["config"]["training"]["epochs"])
 
     def _alias(self, record: Record) -> None:
         trial = self.trials[record["of"]]
@@ -134,6 +140,8 @@ class History:
         self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
         if trial.started is None:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
+        owed = trial.config["training"]["epochs"] - len(known.curve)
+        self.spending.started((trial.number, number), record["time"], self.gpu, owed)
 
     def _latency(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
@@ -146,15 +154,18 @@ class History:
         trial = self.trials[record["trial"]]
         replicate = self._replicate(trial, record)
         self._put(trial, replace(replicate, curve=(*replicate.curve, record["metrics"])))
+        self.spending.trained((trial.number, replicate.number))
 
     def _end(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
         replicate = self._replicate(trial, record)
         outcome, reason = record["outcome"], record["reason"]
+        late = "ended" in record  # its driver had died some time before
+        ended: float = record["ended"] if late else record["time"]
         *before, attempt = replicate.attempts
         attempt = replace(
             attempt,
-            ended=record["time"],
+            ended=ended,
             outcome=outcome,
             reason=reason,
             detail=record.get("detail", ""),
@@ -163,6 +174,8 @@ class History:
         if record["final"]:
             replicate = replace(replicate, outcome=outcome, reason=reason)
         self._put(trial, replicate)
+        place = (trial.number, replicate.number)
+        self.spending.ended(place, ended, record.get("repeated", 0))
         if "accumulate" in record:
             self._halve(record)
 

@@ -84,6 +84,11 @@ class Journal:
         """The number of this driver, which stands in all that it writes."""
         return self._lease.fence
 
+    @property
+    def heard(self) -> float | None:
+        """When the driver before was last heard of, in unix seconds; None where there was none."""
+        return None if self._lease.before is None else self._lease.before.heard
+
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it; it is acknowledged at the next `commit`.
 

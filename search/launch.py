@@ -232,9 +232,8 @@ def _resume(
     wanted = trials or max(total, space.search.trials or 1)
     lease.refuse_driven(folder, force=force, say=say)
     changed = edits.changes(ended.space, space)
-    if ended.history.ended and wanted == total and edits.GROWING not in changed:
-        more = "--trials N" if ended.space.arms is None else "search.replicates=N"
-        again = f"{text.typed('resume', folder, None)} {more}"
+    if ended.history.ended and wanted == total and not any(map(edits.longer, changed)):
+        again = f"{text.typed('resume', folder, None)} {text.further(ended)}"
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end

@@ -45,9 +45,13 @@ _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 class Lease:
     """A held lease; `fence` is its number. Made by `acquire`, ended by `release`."""
 
-    def __init__(self, path: Path, lock: filelock.BaseFileLock | None, fence: int) -> None:
+    def __init__(
+        self, path: Path, lock: filelock.BaseFileLock | None, fence: int, before: Holder | None
+    ) -> None:
         self.fence = fence
         """One more than that of the driver before."""
+        self.before = before
+        """The driver before, as it was when this one took over."""
         self.lost = False
         """Whether another driver is known to have taken over."""
         self._path = path
@@ -140,7 +144,7 @@ def acquire(
         if lock is not None:
             lock.release()
         raise
-    return Lease(path, lock, fence)
+    return Lease(path, lock, fence, before)
 
 
 def refuse_driven(folder: Path, *, force: bool, say: Callable[[str], None]) -> None:

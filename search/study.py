@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +68,8 @@ class Study:
         self._pruning: Pruning | None = None
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
         self._stop: str | None = None
+        self._repeated: Counter[tuple[int, int]] = Counter()  # epochs known, and trained again
+        self._outlived = 0.0
         self.behind: Callable[[], int] = lambda: 0
         """How many trials its driver has yet to tell MLflow of."""
         if journal is None:
@@ -151,7 +153,8 @@ class Study:
 
     def begin(self, **driver: Any) -> None:
         """Say who drives: pid, host, executor, the GPUs it gives a trial."""
-        self._record("driver", **driver)
+        lived = {"outlived": round(self._outlived, 3)} if self._outlived else {}
+        self._record("driver", **driver, **lived)
         self.commit()
 
     def close(self, reason: str = "the driver ended") -> None:
@@ -228,12 +231,17 @@ class Study:
         """The next attempt to hand to a worker; None when there is nothing to hand out just now.
 
         After None, either something is running (ask again when it has ended) or `done` holds.
+        What the budget does not pay for, beside what runs, is not handed out.
         """
         if not self._queue and not self._propose():
             return None
         if self.space.arms is not None:  # block by block: what is cut short is still complete
             self._queue = deque(sorted(self._queue, key=lambda place: (place[1], place[0])))
-        return self._assignment(*self._queue.popleft())
+        paid = next((place for place in self._queue if not self._unpaid(*place)), None)
+        if paid is None:
+            return None
+        self._queue.remove(paid)
+        return self._assignment(*paid)
 
     def _assignment(self, number: int, index: int) -> Assignment:
         trial = self.history.trials[number]
@@ -268,7 +276,8 @@ class Study:
         A list under `latency` is the network's, and is kept first. Epochs already known are ignored
         (a resumed attempt may repeat one). An objective's metric that is missing or no number ends
         the attempt as `bad_report`, one that is not finite as `diverged`; the pruner judges the
-        first replicate, never at its last epoch.
+        first replicate, never at its last epoch. Once the budget is spent an attempt is interrupted
+        there: with a larger budget it goes on.
         """
         trial = self.history.trials[number]
         replicate = replicate_of(trial, index)
@@ -276,6 +285,7 @@ class Study:
             return Ending("interrupted", "this attempt was ended already")
         epoch = metrics.get("epoch")
         if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):
+            self._repeated[number, index] += 1
             return None
         if metrics.get("latency") and not trial.latencies:
             self._time(trial, [Latency(**latency) for latency in metrics["latency"]])
@@ -289,6 +299,9 @@ class Study:
                 ending = Ending("pruned", self.stopping[number])
             elif index == 0 and self._stop:
                 ending = Ending("pruned", self._stop)
+            elif expected < trial.config["training"]["epochs"]:
+                over = self.history.spending.over(self.space.search.budget, self._clock())
+                ending = Ending("interrupted", over) if over else None
         if ending is not None:
             self.end(number, index, ending)
         return ending
@@ -298,8 +311,11 @@ class Study:
         kept = verdict.first(found, self.history.latencies.get(trial.identity, ()))
         self._record("latency", trial=trial.number, latencies=[asdict(latency) for latency in kept])
 
-    def end(self, number: int, index: int, ending: Ending) -> None:
-        """A running attempt is over; a second ending of the same attempt is ignored."""
+    def end(self, number: int, index: int, ending: Ending, *, ended: float | None = None) -> None:
+        """A running attempt is over; a second ending of the same attempt is ignored.
+
+        `ended` says when, in unix seconds, where that was before now.
+        """
         replicate = replicate_of(self.history.trials[number], index)
         if replicate is None or not is_open(replicate):
             return
@@ -311,6 +327,7 @@ class Study:
         parts = verdict.halved(trial, index, ending, team) if search.oom != "fail" else None
         again = verdict.retried(replicate.attempts, ending, self.space.search.failures)
         again = (again or parts is not None) and number not in self.stopping
+        repeated = self._repeated.pop((number, index), 0)
         self._record(
             "end",
             trial=number,
@@ -321,6 +338,8 @@ class Study:
             **({"detail": ending.detail} if ending.detail else {}),
             final=not again,
             **({"accumulate": parts} if again and parts is not None else {}),
+            **({"repeated": repeated} if repeated else {}),
+            **({"ended": round(ended, 3)} if ended is not None else {}),
         )
         if again:
             self._queue.appendleft((number, index))
@@ -344,19 +363,26 @@ class Study:
 
     @property
     def done(self) -> bool:
-        """Whether nothing runs, nothing waits and nothing more will be proposed."""
-        if self._queue or self._running():
+        """Whether nothing runs, nothing waits that the budget pays for, and nothing more will be
+        proposed.
+        """
+        if self._running():
             return False
+        if self._queue:
+            return all(self._unpaid(*place) for place in self._queue)
         if any(trial.outcome is None for trial in self.history.trials.values()):
             return False
         return bool(self.why_done)
 
     @property
     def why_done(self) -> str:
-        """The sentence that says why nothing more is proposed; empty while something may be."""
+        """The sentence that says why nothing more is trained; empty while something may be."""
+        if self._queue:
+            return self._unpaid(*self._queue[0])
         if len(self.history.trials) >= self.history.total:
             return f"{len(self.history.trials)} of {self.history.total} trials"
-        return (self._proposing.exhausted if self._proposing else "") or self._hopeless
+        exhausted = self._proposing.exhausted if self._proposing else ""
+        return exhausted or self._hopeless or self._unpaid_proposal
 
     # ---- what readers ask ------------------------------------------------------------------
 
@@ -442,7 +468,7 @@ class Study:
 
         The arms of a comparison are all proposed at once: they are known, and few.
         """
-        if self._hopeless:
+        if self._hopeless or self._unpaid_proposal:
             return False
         for proposal in self._sampling.proposals(self.history):
             self._record(proposal.kind, **proposal.fields)
@@ -453,6 +479,24 @@ class Study:
             if self._queue and self.space.arms is None:
                 return True
         return bool(self._queue)
+
+    @property
+    def _now(self) -> float:
+        """For a budget of hours: the time, or, where nobody drives, that of the last record."""
+        return self.updated if self._journal is None else self._clock()
+
+    def _unpaid(self, number: int, index: int) -> str:
+        """Why the budget does not pay for what a replicate has still to train; empty: it does."""
+        trial = self.history.trials[number]
+        known = replicate_of(trial, index)
+        left = trial.config["training"]["epochs"] - (len(known.curve) if known else 0)
+        return self.history.spending.unpaid(self.space.search.budget, left, self._now)
+
+    @property
+    def _unpaid_proposal(self) -> str:
+        """Why it pays for no trial that is still to be proposed; empty: it may pay for one."""
+        spending = self.history.spending
+        return spending.unpaid(self.space.search.budget, spending.shortest or 1, self._now)
 
     @property
     def _hopeless(self) -> str:
@@ -594,8 +638,13 @@ class Study:
 
     def _recover(self) -> None:
         """Attempts nobody runs any more are interrupted; what has not ended is queued."""
+        left = self.history.updated  # the last that the driver before wrote, or was heard of
+        heard = self._open.heard or left
+        self._outlived = max(0.0, min(heard, self._clock()) - left)
+        self.history.spending.heard(self.fence, self._clock())
         for number, index in self._running():
-            self.end(number, index, self._verdict_left(number, index, "its driver died"))
+            died = self._verdict_left(number, index, "its driver died")
+            self.end(number, index, died, ended=left + self._outlived)
         queued = set(self._queue)
         for trial in self.trials:
             if trial.outcome is None and not trial.replicates:

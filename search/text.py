@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from search import pareto, store, tables
 from search.membership import noise
+from search.spending import limits
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -125,10 +126,30 @@ def over(study: Study) -> Iterator[str]:
     ended = study.history.ended
     if ended and not tally(study).startswith(ended):
         yield ended
+    if ended and ended.startswith("budget."):
+        yield f"with a larger one: {typed('resume', study.folder, None)} {further(study)}"
     if study.history.halted:
         more = "" if len(study.trials) < study.history.total else " --trials N"
         yield f"given up: {clean(study.history.halted)}"
         yield f"when that is mended: {typed('resume', study.folder, None)}{more}"
+
+
+def further(study: Study) -> str:
+    """What is typed after `resume` for a study that is over to go on."""
+    key, colon, _ = (study.history.ended or "").partition(":")
+    if colon and key.startswith("budget."):
+        return f"search.{key}=N"
+    return "--trials N" if study.space.arms is None else "search.replicates=N"
+
+
+def budget(study: Study, *, now: float | None = None) -> str:
+    """What is spent of the budget by `now`: `96 of 100 epochs, 1.92 of 2 GPU-hours`."""
+    spent = study.history.spending.spent(now)
+    words = {"epochs": "epochs", "gpu_hours": "GPU-hours", "hours": "hours"}
+    return ", ".join(
+        f"{getattr(spent, key):,.4g} of {limit:,g} {words[key]}"
+        for key, limit in limits(study.space.search.budget)
+    )
 
 
 def front(study: Study) -> str:

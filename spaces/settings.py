@@ -151,7 +151,12 @@ class Resources(Strict):
 
 
 class Budget(Strict):
-    """When to stop besides the number of trials."""
+    """What a study may spend, retries and further seeds included (null: as much as it takes).
+
+    ``epochs`` are those trained, ``gpu_hours`` the GPUs of each attempt times the hours it held
+    them, ``hours`` those in which a driver was at work. No training begins that what is left does
+    not pay for; one that is running when it is spent is interrupted after its epoch.
+    """
 
     epochs: int | None = Field(default=None, gt=0)
     gpu_hours: float | None = Field(default=None, gt=0)
@@ -291,7 +296,7 @@ class Search(Strict):
 
     @model_validator(mode="after")
     def _built_and_sensible(self) -> Search:
-        found = [*self._not_built(), *self._wrong_ways(), *self._sampling(), *self._unjudged()]
+        found = [*self._wrong_ways(), *self._sampling(), *self._unjudged()]
         found += self._untimed()
         if found:
             raise VariantError(*found)
@@ -335,11 +340,6 @@ class Search(Strict):
             for metric in self.objectives
             if metric.startswith(other)
         ]
-
-    def _not_built(self) -> list[tuple[str, str]]:
-        if self.budget in (None, Budget()):
-            return []
-        return [("budget", "not built yet (allowed: leave it out)")]
 
     def _wrong_ways(self) -> list[tuple[str, str]]:
         return [

@@ -186,15 +186,14 @@ def load(
     if problems:
         raise SpaceError(_ordered([*problems, *wrong]))
     parameters = tuple(holes.parameters(tree))
-    epochs = max(
-        (c.training.epochs for c in configs(tree, parameters, problems, holes.size(tree))),
-        default=0,
-    )
+    size = holes.size(tree)
+    epochs = [c.training.epochs for c in configs(tree, parameters, problems, size)]
     problems = problems or opens  # a misspelt key leaves open what it was meant for
     if search is None or opens:
         raise SpaceError(_ordered([*problems, *wrong]))
+    problems += _too_dear(search, written, epochs)
     if comparison is None:
-        problems += _across(search, written, parameters, epochs)
+        problems += _across(search, written, parameters, max(epochs, default=0))
     else:
         problems += arms.unsearched(written)
     against = search.compare.against
@@ -282,6 +281,15 @@ def _across(
         said = f"it would never prune (got {warmup}; allowed: less than the {epochs} epochs)"
         problems.append(Problem(place, "search.pruner.n_warmup_steps", said))
     return problems
+
+
+def _too_dear(search: Search, written: Node, epochs: Sequence[int]) -> Iterator[Problem]:
+    """A budget that pays for not one training."""
+    least, most = min(epochs, default=0), search.budget and search.budget.epochs
+    if most and most < least:
+        place = written.value["budget"].value["epochs"].place
+        said = f"it pays for no training (got {most}; allowed: {least} or more)"
+        yield Problem(place, "search.budget.epochs", said)
 
 
 def _baselines(

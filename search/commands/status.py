@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -31,6 +32,7 @@ def status(study_dir: Path, as_json: bool) -> None:
     study = launch.load(study_dir)
     driver = drivers.driver(study.folder)
     state, best = _state(study, driver), text.best(study)
+    now = None if driver is None else time.time()
     if as_json:
         emit(
             study=study.name,
@@ -50,6 +52,7 @@ def status(study_dir: Path, as_json: bool) -> None:
             running=list(_running(study)) if driver else [],
             stopping=sorted(study.stopping),
             devices=text.devices(study),
+            budget=_budget(study, now),
             driver=None if driver is None else {**asdict(driver), "executor": _executor(study)},
         )
         return
@@ -57,6 +60,8 @@ def status(study_dir: Path, as_json: bool) -> None:
     click.echo(f"{study.name}: {_colored(state)}, {tally}")
     for line in text.over(study):
         click.echo(f"  over     {line}")
+    if spent := text.budget(study, now=now):
+        click.echo(f"  budget   {spent}")
     if best is not None:
         click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
         click.echo(f"  front    {text.worth(study)}")
@@ -81,6 +86,15 @@ def _state(study: Study, driver: Holder | None) -> str:
     if driver is not None:
         return "running"
     return "finished" if study.history.ended else "paused"
+
+
+def _budget(study: Study, now: float | None) -> dict[str, dict[str, float | None]]:
+    """What is spent in each of a budget's units, and its limit where there is one."""
+    from search.spending import limits
+
+    most = dict(limits(study.space.search.budget))
+    spent = asdict(study.history.spending.spent(now))
+    return {key: {"spent": have, "limit": most.get(key)} for key, have in spent.items()}
 
 
 def _executor(study: Study) -> str:

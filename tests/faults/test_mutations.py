@@ -143,6 +143,20 @@ MUTANTS = (
         "tests/faults/test_state_machine.py::test_nothing_is_lost[200]",
     ),
     Mutant(
+        "what runs is not reserved in a budget",
+        "search/spending.py",
+        "if have + owed + need > limit * SLACK",
+        "if have + need > limit * SLACK",
+        "tests/search/test_budget.py::test_epochs_are_never_overspent[4]",
+    ),
+    Mutant(
+        "what is trained again costs nothing",
+        "search/study.py",
+        "self._repeated[number, index] += 1",
+        "pass",
+        "tests/search/test_budget.py::test_retries_count",
+    ),
+    Mutant(
         "an epoch counts whenever it is told",
         "search/study.py",
         "if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):",
