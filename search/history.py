@@ -23,7 +23,8 @@ class History:
     `versions` are the last driver's.
     `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
     `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
-    driver began, in that order. `latencies` are all that were measured of a network, by identity.
+    driver began, in that order; with `proven` one has come through, ever. `latencies` are all that
+    were measured of a network, by identity.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it. `spending`
     is what it has cost.
     """
@@ -46,6 +47,7 @@ class History:
         self.halted: str | None = None
         self.stopping: dict[int, str] = {}
         self.lately: list[int] = []
+        self.proven = False
         self.latencies: dict[str, tuple[Latency, ...]] = {}
         self.notes: list[str] = []
         self.edits: list[dict[str, Any]] = []
@@ -193,6 +195,7 @@ class History:
     def _trial(self, record: Record) -> None:
         self.stopping.pop(record["trial"], None)
         self.lately.append(record["trial"])
+        self.proven = self.proven or record["outcome"] in {"finished", "pruned"}
         self.trials[record["trial"]] = replace(
             self.trials[record["trial"]],
             outcome=record["outcome"],

@@ -96,6 +96,27 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
     return result
 
 
+def nondominated(points: ArrayLike) -> NDArray[np.bool_]:
+    """Which rows of `points` (n, d), to be minimised, no other dominates; equal rows share that.
+
+    Raises ValueError on NaN. O(n d) for each member of the front.
+    """
+    given = _rows(points)
+    order = np.lexsort(given.T[::-1])  # whoever dominates a row comes before it
+    rows = given[order]
+    left = np.arange(len(rows))
+    members: list[NDArray[np.int64]] = []
+    while len(left):
+        first = rows[left[0]]
+        same = (rows[left] == first).all(axis=1)
+        members.append(left[same])
+        left = left[(rows[left] < first).any(axis=1)]
+    mask = np.zeros(len(given), dtype=bool)
+    if members:
+        mask[order[np.concatenate(members)]] = True
+    return mask
+
+
 def networks(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:
     """Each finished network (an identity) by its trial that is best in the objective it is judged
     by, the lowest number among equals; the best first.
@@ -115,7 +136,7 @@ def front(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[
     """
     best = networks(trials, objectives)
     points = comparable([measured(trial) for trial in best], objectives)
-    members = [trial for trial, rank in zip(best, ranks(points), strict=True) if rank == 0]
+    members = [trial for trial, there in zip(best, nondominated(points), strict=True) if there]
     first, *_ = [name for name, goal in objectives.items() if goal.goal == "min"] or objectives
     sign = 1 if objectives[first].goal == "min" else -1
     return sorted(members, key=lambda trial: (sign * measured(trial)[first], trial.number))

@@ -29,13 +29,14 @@ class Verdict:
 
     `rank` is its front (0: nobody dominates it), `place` the number of trials ahead of it, `kept`
     how many go on by quota; `dominators` are the numbers of the trials that cost no more and do
-    better, the best first.
+    better, the best first. Where those alone fill the quota, `rank` may be None, not found out;
+    then `place` is the least it can be.
     """
 
     step: int
     value: float
     rivals: int
-    rank: int
+    rank: int | None
     place: int
     kept: int
     dominators: tuple[int, ...]
@@ -43,15 +44,16 @@ class Verdict:
     @property
     def stops(self) -> bool:
         """Whether the trial ends here."""
-        return not math.isfinite(self.value) or (self.rank > 0 and self.place >= self.kept)
+        return not math.isfinite(self.value) or (self.rank != 0 and self.place >= self.kept)
 
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return f"{self.value} at epoch {self.step}"
         ahead = " ".join(f"#{number}" for number in self.dominators[:5])
         more = f" and {len(self.dominators) - 5} more" if len(self.dominators) > 5 else ""
+        below, front = (" or below", "") if self.rank is None else ("", f" (front {self.rank + 1})")
         return (
-            f"place {self.place + 1} of {self.rivals} (front {self.rank + 1}) at epoch {self.step} "
+            f"place {self.place + 1}{below} of {self.rivals}{front} at epoch {self.step} "
             f"({self.value:.4g}), the best {self.kept} go on; better at no more cost: {ahead}{more}"
         )
 
@@ -120,7 +122,7 @@ class ParetoPruner(optuna.pruners.BasePruner):
         rows = [(value, own), *others.values()]
         points = np.array([(sign * value, *bands) for value, bands in rows], dtype=np.float64)
 
-        rank, deficit = ranks(points), _deficits(points)
+        rank, deficit = ranks(points), deficits(points, points)
         ahead = (rank < rank[0]) | ((rank == rank[0]) & (deficit < deficit[0]))
         better = (points <= points[0]).all(axis=1) & (points < points[0]).any(axis=1)
         numbers = np.array([trial.number, *others])
@@ -161,9 +163,11 @@ def _at(trial: FrozenTrial, rung: int) -> float:
     return trial.intermediate_values[min(reached)] if reached else math.nan
 
 
-def _deficits(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each row the gap in column 0 to the best row that is nowhere dearer; at least 0."""
-    affordable = (points[None, :, 1:] <= points[:, None, 1:]).all(axis=2)
+def deficits(rows: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each row, one of `points`, the gap in column 0 to the best point that is nowhere dearer;
+    at least 0.
+    """
+    affordable = (points[None, :, 1:] <= rows[:, None, 1:]).all(axis=2)
     best = np.where(affordable, points[None, :, 0], np.inf).min(axis=1)
-    deficits: NDArray[np.float64] = points[:, 0] - best
-    return deficits
+    gaps: NDArray[np.float64] = rows[:, 0] - best
+    return gaps

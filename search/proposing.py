@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Proposing:
         self._search = space.search
         self._examine = examine
         self._seen: dict[str, int] = {}  # run key -> the trial that has answered, or will
+        self._tried: Counter[str] = Counter()  # run key -> trials of it
         self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
 
     def proposals(self, history: History) -> Iterator[Proposal]:
@@ -99,6 +101,7 @@ class Proposing:
             self.main.propose(record)
         if kind == "ask":
             self._seen[record["key"]] = record["trial"]
+            self._tried[record["key"]] += 1
         elif kind == "alias":
             trial = history.trials[record["of"]]
             if record["replicate"] is None and trial.outcome is not None:
@@ -106,8 +109,7 @@ class Proposing:
         elif kind == "trial":
             trial = history.trials[record["trial"]]
             self.main.tell(trial)
-            crashed = [t for t in history.trials.values() if t.key == trial.key]
-            if trial.outcome in RETRIED and len(crashed) < CRASHED:  # it may have been chance
+            if trial.outcome in RETRIED and self._tried[trial.key] < CRASHED:  # chance, perhaps
                 self._seen.pop(trial.key, None)
 
     def _proposal(self, kind: str, values: Values, **fields: Any) -> Proposal:

@@ -24,6 +24,7 @@ from search import stop_reason
 from search.by_name import SpecError, build, find
 from search.pareto import band, judged
 from search.pareto_pruner import ParetoPruner
+from search.rungs import Rungs
 
 __all__ = ["ParetoPruner", "Pruning", "SpecError", "pruner", "warning"]
 
@@ -138,6 +139,13 @@ class Pruning:
             sampler=RandomSampler(seed=0),
             pruner=pruner(self._spec, costs=self._tolerances),
         )
+        built = self.study.pruner
+        self._rungs = None
+        if (
+            isinstance(built, ParetoPruner) and built.costs == self._tolerances
+        ):  # asked from its arrays, whose answers are the same
+            cheaper = self._among == "cheaper"
+            self._rungs = Rungs(built, maximize=goal == "max", cheaper=cheaper)
         self._trials: list[optuna.Trial] = []
         self._bands: dict[int, tuple[float, ...]] = {}
         self._epochs: dict[int, int | None] = {}
@@ -162,12 +170,16 @@ class Pruning:
         self._bands[number] = bands
         self._epochs[number] = epochs
         self._curves[number] = {}
+        if self._rungs is not None:
+            self._rungs.begin(number, bands)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """The trial's value after that epoch; an epoch known already (a retry) is ignored."""
         if epoch not in self._curves[number]:
             self._curves[number][epoch] = value
             self._trials[number].report(value, epoch)
+            if self._rungs is not None:
+                self._rungs.report(number, epoch, value)
 
     def anew(self, number: int) -> None:
         """The trial begins again with another recipe: what it has reported was not its own."""
@@ -176,6 +188,8 @@ class Pruning:
         self._trials[number] = optuna.Trial(self.study, known)
         self._curves[number] = {}
         self._answers.pop(number, None)
+        if self._rungs is not None:
+            self._rungs.drop(number)
 
     def stop(self, number: int) -> str | None:
         """Why the trial should stop now, in words and with its rivals; None: it goes on.
@@ -203,9 +217,16 @@ class Pruning:
             self.study.tell(number, state=TrialState.PRUNED)
         else:
             self.study.tell(number, state=TrialState.FAIL)
+            if self._rungs is not None:
+                self._rungs.drop(number)
 
     def _ask(self, number: int) -> str | None:
-        trial, last = self._trials[number], self._epochs[number]
+        last = self._epochs[number]
+        if self._rungs is not None:
+            verdict = self._rungs.stops(number)
+            over = last is not None and max(self._curves[number]) >= last
+            return None if verdict is None or over else f"{self._spec['name']}: {verdict}"
+        trial = self._trials[number]
         peers = None if self._among == "all" else self._cheaper(number)
         with self._peers.only(peers):
             stops = trial.should_prune()

@@ -8,13 +8,17 @@ the old one would have.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from search import samplers
 from search.journal import Record
@@ -22,6 +26,10 @@ from search.trial import Trial, digest_int
 from spaces import Space
 
 Values = dict[str, Any]
+RECENT = 1000
+"""Trials that are over of which TPE sees the newest, besides those that run and the front: what it
+reads for one proposal grows with all that it sees."""
+FORGETFUL = ("TPESampler",)
 
 
 def name_objectives(study: optuna.Study, objectives: Iterable[str]) -> None:
@@ -40,7 +48,13 @@ class MainStudy:
         self._number: dict[int, int] = {}  # our trial -> its Optuna number, until it is told
         self._waiting: dict[int, list[int]] = {}  # our trial -> duplicates that wait for its end
         self._notes: dict[str, Any] = {}  # what the sampler has noted in the study itself
+        self._goals = [
+            -1.0 if objective.goal == "max" else 1.0
+            for objective in space.search.objectives.values()
+        ]
+        self._storage = _Window()
         self.optuna = optuna.create_study(
+            storage=self._storage,
             study_name=space.name,
             directions=[
                 "maximize" if objective.goal == "max" else "minimize"
@@ -65,8 +79,9 @@ class MainStudy:
             space=self._space,
             objectives=search.objectives,
         )
-        trial = self._asked = self.optuna.ask()
-        return self._space.fill(lambda parameter: samplers.suggest(trial, parameter))
+        with self._storage.shown(search.sampler.name in FORGETFUL):
+            trial = self._asked = self.optuna.ask()
+            return self._space.fill(lambda parameter: samplers.suggest(trial, parameter))
 
     def constrain(self, violations: dict[str, float]) -> None:
         """Say how far the proposal just asked is over each limit (at most 0: within it)."""
@@ -95,11 +110,13 @@ class MainStudy:
             self._again(record)
         self._asked = None
         number = len(self.optuna.get_trials(deepcopy=False)) - 1
+        self._storage.going.add(number)
         if record["kind"] == "ask":
             self._number[record["trial"]] = number
         elif record["kind"] == "refuse":
             state = samplers.refusal(self._space.search.sampler.name)
             self.optuna.tell(number, state=state)
+            self._storage.over(number, None)
         else:
             self._waiting.setdefault(record["of"], []).append(number)
 
@@ -110,11 +127,14 @@ class MainStudy:
         for told in numbers:
             if trial.objectives is not None:
                 objectives = self._space.search.objectives
-                self.optuna.tell(told, [trial.objectives[name] for name in objectives])
+                values = [trial.objectives[name] for name in objectives]
+                self.optuna.tell(told, values)
+                self._storage.over(told, np.multiply(self._goals, values))
             else:
                 lost = trial.failed or trial.outcome == "preempted"
                 state = TrialState.FAIL if lost else TrialState.PRUNED
                 self.optuna.tell(told, state=state)
+                self._storage.over(told, None)
 
     def waits(self, trial: int) -> bool:
         """Whether a duplicate waits for that trial's end."""
@@ -134,3 +154,50 @@ class MainStudy:
         )
         samplers.remember(self.optuna, record.get("notes", {}))
         self._notes |= record.get("notes", {})
+
+
+class _Window(InMemoryStorage):
+    """All trials, of which a sampler may be shown only those that run, the front and the newest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going: set[int] = set()
+        self._newest: deque[int] = deque(maxlen=RECENT)
+        self._front: dict[int, Any] = {}
+        self._over = 0
+        self._narrow = False
+
+    def over(self, number: int, values: Any) -> None:
+        """A trial was told, with its values (to be minimised), or without where it has none."""
+        self.going.discard(number)
+        self._newest.append(number)
+        self._over += 1
+        if values is None:
+            return
+        if not any((known <= values).all() for known in self._front.values()):
+            beaten = [n for n, known in self._front.items() if (values <= known).all()]
+            for worse in beaten:
+                del self._front[worse]
+            self._front[number] = values
+
+    @contextmanager
+    def shown(self, narrow: bool) -> Iterator[None]:
+        """Inside, with `narrow`, the trials are those that run, the front and the newest."""
+        self._narrow = narrow and self._over > RECENT
+        try:
+            yield
+        finally:
+            self._narrow = False
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        if not self._narrow or states == (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        numbers = sorted({*self.going, *self._front, *self._newest})
+        seen = [trials[number] for number in numbers]
+        return [trial for trial in seen if states is None or trial.state in states]

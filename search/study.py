@@ -501,9 +501,9 @@ class Study:
     @property
     def _hopeless(self) -> str:
         """Why going on makes no sense: what ended since the driver began failed for one reason."""
-        ended = [self.history.trials[number] for number in self.history.lately]
-        proven = any(t.outcome in {"finished", "pruned"} for t in self.history.trials.values())
-        return verdict.hopeless(ended, self.space.search.failures.consecutive, proven=proven)
+        few = self.space.search.failures.consecutive
+        ended = [self.history.trials[number] for number in self.history.lately[-few:]]
+        return verdict.hopeless(ended, few, proven=self.history.proven)
 
     def _end_waiting(self, number: int) -> None:
         """End what a stopped trial has waiting for a worker."""

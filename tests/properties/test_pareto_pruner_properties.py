@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.pareto_pruner import ParetoPruner, Verdict
+from search.pruning import Pruning
 
 COSTS = {"params": 0.01, "macs": 0.01}
 
@@ -164,3 +165,54 @@ def test_rivals_without_a_number_do_not_count(own: Rival, others: list[Rival], f
     """NaN rivals change no verdict."""
     lost = [Rival(math.nan, 0.001, 0.001)] * 5
     assert verdict(own, [*others, *lost], factor) == verdict(own, others, factor)
+
+
+bands = st.builds(Rival, accuracies, sizes, sizes)
+curves = st.lists(
+    st.tuples(
+        bands, st.lists(accuracies | st.just(math.nan), min_size=1, max_size=9), st.booleans()
+    ),
+    min_size=1,
+    max_size=16,
+)
+
+
+@given(
+    curves, factors, st.integers(1, 3), st.booleans(), st.sampled_from(["max", "min"]), st.data()
+)
+def test_a_search_asks_arrays_that_answer_as_the_pruner_does(
+    trials: list[tuple[Rival, list[float], bool]],
+    factor: int,
+    first: int,
+    cheaper: bool,
+    goal: str,
+    data: st.DataObject,
+) -> None:
+    """Whatever is reported in whatever order, and whoever fails or begins anew meanwhile."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spec = {"name": "ParetoPruner", "reduction_factor": factor, "first_rung": first}
+    among = "cheaper" if cheaper else "all"
+    pruning = Pruning({**spec, "among": among}, name="x", goal=goal, costs=COSTS)
+    reference = ParetoPruner(costs=COSTS, reduction_factor=factor, first_rung=first)
+    going: dict[int, list[float]] = {}
+    for number, (rival, curve, _) in enumerate(trials):
+        pruning.begin(number, {"params": rival.params, "macs": rival.macs})
+        going[number] = list(curve)
+    while going:
+        number = data.draw(st.sampled_from(sorted(going)))
+        epoch = len(trials[number][1]) - len(going[number]) + 1
+        pruning.report(number, epoch, going[number].pop(0))
+        frozen = pruning.study.get_trials(deepcopy=False)[number]
+        seen = pruning._cheaper(number) if cheaper else None
+        with pruning._peers.only(seen):
+            judged = reference.judge(pruning.study, frozen)
+        said = pruning.stop(number)
+        assert (said is not None) == (judged is not None and judged.stops)
+        if judged is not None and said is not None and judged.dominators:
+            assert str(judged).partition("better at ")[2] == said.partition("better at ")[2]
+        if said is not None or not going[number]:
+            del going[number]
+            pruning.end(number, "crashed" if trials[number][2] else "pruned")
+        elif trials[number][2] and data.draw(st.integers(0, 9)) == 0:
+            pruning.anew(number)
+            going[number] = list(trials[number][1])

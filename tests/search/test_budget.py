@@ -274,8 +274,9 @@ def test_the_command_line_says_what_is_spent(
     assert main(["resume", folder]) == 0  # nothing to be had without more
     assert f"small is finished ({ended})" in capsys.readouterr().err
     assert main(["resume", folder, "search.budget.epochs=9"]) == 0
+    capsys.readouterr()
     assert main(["status", folder, "--json"]) == 0
-    status = json.loads(capsys.readouterr().out.splitlines()[-1])
+    status = json.loads(capsys.readouterr().out)
     assert status["trials"]["finished"] == 3
     assert status["budget"]["epochs"] == {"spent": 9, "limit": 9}
     assert status["budget"]["gpu_hours"] == {"spent": 0.0, "limit": None}
