@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Maintain": {
         "sync": ("maintain", "Bring MLflow level with a study's journal."),
         "export": ("export", "Write a trial's weights, program, config and model card."),
+        "replay": ("replay", "Say what a pruner would have saved, and lost, on recorded curves."),
         "gc": ("maintain", "Remove checkpoints that a study needs no more."),
         "doctor": ("maintain", "Say whether this machine is fit, and what would make it so."),
         "schema": ("maintain", "Print the JSON Schema of space files."),
@@ -60,6 +61,7 @@ EXIT = {
     "search.errors.LeaseLost": 75,
     "search.errors.JournalError": 2,
     "search.errors.ExportError": 2,
+    "search.errors.TableError": 2,
     "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
     "search.away.TrackingError": 75,

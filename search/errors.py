@@ -25,3 +25,7 @@ class LeaseLost(JournalError):
 
 class ExportError(RuntimeError):
     """A trial that cannot be exported, or a place that it cannot be exported to."""
+
+
+class TableError(ValueError):
+    """Recorded trainings that cannot be replayed; the message says what is missing."""

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from search import lease
 from search.errors import JournalError
@@ -41,6 +41,23 @@ class Reach(NamedTuple):
 
     records: int
     size: int
+
+
+class Ledger(Protocol):
+    """What a study writes its decisions to: a `Journal`, or one that is only simulated."""
+
+    @property
+    def fence(self) -> int:
+        """The number of the driver that writes."""
+
+    def append(self, kind: str, **fields: Any) -> Record:
+        """Write one record and return it."""
+
+    def commit(self, *, now: bool = True) -> bool:
+        """Make what was appended last; True when it does."""
+
+    def close(self) -> None:
+        """Commit, and let go."""
 
 
 class Journal:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from search import pareto, verdict
 from search.errors import JournalError
 from search.history import History, is_open, planned, replicate_of
-from search.journal import FORMAT, Journal, Record, read
+from search.journal import FORMAT, Journal, Ledger, Record, read
 from search.redaction import redacted
 from search.trial import Assignment, Ending, Trial, digest_int
 from spaces import Space
@@ -51,7 +51,7 @@ class Study:
         space: Space,
         records: Iterable[Record],
         *,
-        journal: Journal | None = None,
+        journal: Ledger | None = None,
         examine: Examine | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -557,7 +557,7 @@ class Study:
     # ---- one record at a time --------------------------------------------------------------
 
     @property
-    def _open(self) -> Journal:
+    def _open(self) -> Ledger:
         if self._journal is None:
             raise RuntimeError("this study was only read; `eca-search resume` drives it")
         return self._journal

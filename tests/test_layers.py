@@ -36,6 +36,8 @@ WITHOUT_TORCH = (
     "sampling",
     "desk",
     "cluster",
+    "recorded",
+    "replay",
 )
 FILES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -54,6 +54,10 @@ OPTIONS = {
     },
     "report": {"--out", "--markdown", "--paper"},
     "export": {"--out", "--replicate", "--force", "--json"},
+    "replay": {
+        *("--curve", "--costs", "--chance", "--pruner", "--sampler", "--workers", "--repeats"),
+        *("--budget", "--seed", "--plot", "--json"),
+    },
     "gc": {"--dry-run", "--json"},
     "doctor": {
         *("--out", "--tracking-uri", "--json"),
@@ -115,7 +119,7 @@ def test_the_commands_are_these() -> None:
         "Plan": ["init", "validate", "mappings", "complexity"],
         "Run": ["run", "resume", "status", "stop", "logs"],
         "Read": ["show", "pareto", "compare", "confirm", "report", "ui"],
-        "Maintain": ["sync", "export", "gc", "doctor", "schema"],
+        "Maintain": ["sync", "export", "replay", "gc", "doctor", "schema"],
     }
 
 
@@ -231,6 +235,8 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["pareto", "nowhere"], "no study here"),
         (["resume", "nowhere"], "no study here"),
         (["sync", "nowhere"], "no study here"),
+        (["replay", "nowhere"], "nowhere"),
+        (["replay", "nowhere.csv", "--curve", "e{epoch}", "--costs", "c"], "nowhere.csv"),
         (["ui", "nowhere"], "no MLflow store"),
         (["ui", "nowhere", "--host", "0.0.0.0"], "--expose"),
         (["sync", "nowhere", "--tracking-uri", "foo://x"], "no store of kind foo://"),
