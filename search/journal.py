@@ -50,6 +50,10 @@ class Ledger(Protocol):
     def fence(self) -> int:
         """The number of the driver that writes."""
 
+    @property
+    def heard(self) -> float | None:
+        """When the driver before was last heard of, in unix seconds; None where there was none."""
+
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it."""
 

@@ -35,6 +35,7 @@ class Unwritten:
     """A journal that stays in memory: a simulation is made again, not resumed."""
 
     fence = 0
+    heard: float | None = None
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.records: list[Record] = []
