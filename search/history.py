@@ -155,7 +155,11 @@ class History:
     def _epoch(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
         replicate = self._replicate(trial, record)
-        self._put(trial, replace(replicate, curve=(*replicate.curve, record["metrics"])))
+        attempts = replicate.attempts
+        if "device" in record and attempts:
+            attempts = (*attempts[:-1], replace(attempts[-1], device=record["device"]))
+        curve = (*replicate.curve, record["metrics"])
+        self._put(trial, replace(replicate, curve=curve, attempts=attempts))
         self.spending.trained((trial.number, replicate.number))
 
     def _end(self, record: Record) -> None:

@@ -273,11 +273,11 @@ class Study:
     def report(self, number: int, index: int, metrics: Mapping[str, Any]) -> Ending | None:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
 
-        A list under `latency` is the network's, and is kept first. Epochs already known are ignored
-        (a resumed attempt may repeat one). An objective's metric that is missing or no number ends
-        the attempt as `bad_report`, one that is not finite as `diverged`; the pruner judges the
-        first replicate, never at its last epoch. Once the budget is spent an attempt is interrupted
-        there: with a larger budget it goes on.
+        A list under `latency` is the network's, and is kept first; `device` is what the attempt
+        trains on. Epochs already known are ignored (a resumed attempt may repeat one). An
+        objective's metric that is missing or no number ends the attempt as `bad_report`, one that
+        is not finite as `diverged`; the pruner judges the first replicate, never at its last epoch.
+        Once the budget is spent an attempt is interrupted there: with a larger budget it goes on.
         """
         trial = self.history.trials[number]
         replicate = replicate_of(trial, index)
@@ -294,7 +294,8 @@ class Study:
         ending = verdict.complaint(known, objectives=self.objectives, expected=expected)
         if ending is None:
             numbers = verdict.finite(metrics)
-            self._record("epoch", trial=number, replicate=index, metrics=numbers)
+            told = {"device": str(metrics["device"])} if "device" in metrics else {}
+            self._record("epoch", trial=number, replicate=index, metrics=numbers, **told)
             if number in self.stopping:
                 ending = Ending("pruned", self.stopping[number])
             elif index == 0 and self._stop:

@@ -192,6 +192,13 @@ def devices(study: Study) -> list[str]:
     return sorted({found.device for trial in study.trials for found in trial.latencies})
 
 
+def trained_on(study: Study) -> list[str]:
+    """The devices that trials were trained on, by name, the one of most attempts first."""
+    replicates = (replicate for trial in study.trials for replicate in trial.replicates)
+    found = (attempt.device for replicate in replicates for attempt in replicate.attempts)
+    return [name for name, _ in Counter(filter(None, found)).most_common()]
+
+
 def footnotes(study: Study) -> Iterator[str]:
     """What a reader of the front's numbers should know of them."""
     yield MACS

@@ -86,7 +86,8 @@ class Ending:
 class Attempt:
     """One go on a worker; times are unix seconds, `worker` is `host:pid`.
 
-    `detail` is the traceback of what it failed of, where there was one.
+    `device` is the model of what it trained on, empty before its first epoch. `detail` is the
+    traceback of what it failed of, where there was one.
     """
 
     number: int
@@ -96,6 +97,7 @@ class Attempt:
     reason: str = ""
     worker: str = ""
     detail: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

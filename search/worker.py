@@ -73,8 +73,8 @@ def attempt(
 
     With a `meeting` several processes do so together, each as if it were alone.
 
-    The first dict has the network's `latency` too, where the assignment asks for it: a list of the
-    fields of a `Latency` each.
+    The first dict has the name of the `device` too, and the network's `latency` where the
+    assignment asks for it: a list of the fields of a `Latency` each.
 
     Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
     what the executor throws in pass through. Where the process is told to leave (`search.notice`)
@@ -115,7 +115,7 @@ def _trained(
         config = Config.model_validate(assignment.config)
         judge = workplace.judge
         stored = trainers.begun(place, config, seed=assignment.seed, judge=judge)
-        latency = _latency(config, assignment.latencies, workplace)
+        first = _device(config, workplace) | _latency(config, assignment.latencies, workplace)
         with joined(meeting, gpu=workplace.gpu) as group:
             epochs = trainers.train(
                 config,
@@ -133,8 +133,8 @@ def _trained(
             late = (stored or [])[assignment.known :]
             for metrics in chain(late, epochs):
                 begun = True
-                yield {**metrics, **latency}
-                latency = {}
+                yield {**metrics, **first}
+                first = {}
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
     except trainers.Left as left:
@@ -149,6 +149,15 @@ def _trained(
         yield Ending(_word(error, begun), _sentence(error), _detail(log))
     else:
         yield Ending("finished", "")
+
+
+def _device(config: Config, workplace: Workplace) -> dict[str, Any]:
+    """`device` for the first report: what this attempt trains on, by its model's name."""
+    import trainers
+    from trainers.latency import device_name
+
+    name = device_name(trainers.check_device(config, workplace.device))
+    return {"device": f"{workplace.processes} x {name}" if workplace.processes > 1 else name}
 
 
 def _latency(

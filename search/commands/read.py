@@ -186,7 +186,8 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
         yield f"replicate {replicate.number}, seed {replicate.seed}: {replicate.outcome or 'open'}"
         for attempt in replicate.attempts:
             times = f"{text.clock(attempt.started)} to {text.clock(attempt.ended)}"
-            where = f"attempt {attempt.number} on {text.clean(attempt.worker)}"
+            place = ", ".join(filter(None, map(text.clean, (attempt.worker, attempt.device))))
+            where = f"attempt {attempt.number} on {place}"
             ended = ": ".join(filter(None, [attempt.outcome or "open", text.clean(attempt.reason)]))
             yield f"  {where}, {times}: {ended}"
             if attempt.detail:

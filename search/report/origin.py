@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search import projection
+from search import projection, text
 from search.redaction import redacted
 from search.report.section import Listing, Prose, Section, Table
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def section(study: Study) -> Section:
     """The space as it was searched, and what it ran on."""
-    versions = projection.versions(study)
+    versions, devices = projection.versions(study), text.trained_on(study)
+    trained = (Prose(f"Trained on {'; '.join(devices)}."),) if devices else ()
     return Section(
         "Where it comes from",
         (
@@ -24,6 +25,7 @@ def section(study: Study) -> Section:
                 f"{'it is of' if study.space.search.confirms else 'no search reads'} the test "
                 "images."
             ),
+            *trained,
             Table(["library", "version"], [[k, v] for k, v in versions.items()], left=["library"]),
             Prose("The space:"),
             Listing(redacted(projection.space_text(study))),

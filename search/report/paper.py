@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, diagram, plots, projection, tables
+from search import comparing, diagram, plots, projection, tables, text
 from search.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
@@ -124,6 +124,8 @@ def methods(study: Study, confirmation: Study | None) -> str:
         "last epoch, never the best over epochs.",
         "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
     ]
+    if devices := text.trained_on(study):
+        said.append(f"They ran on {'; '.join(devices)}.")
     if search.confirms is not None:
         said.append(
             f"They are {len(study.trials)} networks chosen by the search {search.confirms.study}, "

@@ -91,7 +91,9 @@ def test_a_search_ends_with_a_front(go: Callable[..., Study], write_space: Write
 def test_latency_comes_with_the_first_report(
     go: Callable[..., Study], write_space: WriteSpace
 ) -> None:
-    """Every network's is in the journal once, before its first epoch, which holds numbers alone."""
+    """Every network's is in the journal once, before its first epoch, which holds numbers alone;
+    so is the device that an attempt trains on.
+    """
     study = go(write_space(trials=2, search="latency: {batch_sizes: [1, 4], repeats: 6}"))
 
     for trial in study.trials:
@@ -103,6 +105,7 @@ def test_latency_comes_with_the_first_report(
         assert all(
             isinstance(v, float) for epoch in trial.replicates[0].curve for v in epoch.values()
         )
+        assert trial.replicates[0].attempts[-1].device == trial.latencies[0].device
     assert search.load(study.folder).trials == study.trials
 
 
