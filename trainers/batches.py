@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from spaces.errors import VariantError
 from trainers import augmentation as augment
 from trainers.data import Indices, Judge, Source, shares, sources, split
 from trainers.datasets import DatasetError, Description, Files, Images
+from trainers.nearby import brought
 from trainers.network import describe
 from trainers.seeds import derive, stream
 from trainers.team import ALONE, Team
@@ -85,7 +87,7 @@ def open_batches(
     and VariantError where a share would be empty.
     """
     part, *test = found or sources(config.dataset)
-    images = part.images()
+    images = _near(part)
     _check(config, images)
     training, held = split(
         images.labels,
@@ -99,7 +101,7 @@ def open_batches(
             _batches(config, images, training, device, team),
             _batches(config, images, held, device, team),
         )
-    unseen = test[0].images()
+    unseen = _near(test[0])
     whole = np.sort(np.concatenate([training, held]))
     everything = np.arange(len(unseen.labels))
     _check_team(config, len(everything), team)
@@ -107,6 +109,14 @@ def open_batches(
         _batches(config, images, whole, device, team),
         _batches(config, unseen, everything, device, team),
     )
+
+
+def _near(source: Source) -> Images | Files:
+    """The images, those on disk in this node's own copy where there is to be one."""
+    images = source.images()
+    if isinstance(images, Files) and images.cache is not None:
+        return replace(images, paths=brought(source, images.cache))
+    return images
 
 
 def _batches(

@@ -211,11 +211,12 @@ def test_what_is_not_in_the_key_is_a_parameter_of_its_own(dataset: Dataset) -> N
     idle = getattr(variants.module("dataset", dataset.name), "NOT_IN_KEY", set())
     assert idle <= set(dataset.params)
     for name in idle:
-        same = [dataset]
-        if name != "classes":  # how many there must be: another number is no dataset at all
-            same.append(dataset.model_copy(update={name: dataset.params[name] + 1}))
-        else:
-            same.append(dataset.model_copy(update={name: describe(dataset).classes}))
+        other = {
+            "workers": lambda: dataset.params["workers"] + 1,
+            "classes": lambda: describe(dataset).classes,  # another number is no dataset at all
+            "cache": lambda: "/scratch",
+        }[name]()
+        same = [dataset, dataset.model_copy(update={name: other})]
         assert len({trainers.run_key(config(one), "d") for one in same}) == 1
 
 

@@ -72,13 +72,15 @@ class Load(Protocol):
 class Files:
     """Images left on disk: `paths` of N image files, `labels` (N,) int64.
 
-    `load` decodes one of them, `workers` is how many processes do so.
+    `load` decodes one of them, `workers` is how many processes do so. `cache` is a folder of this
+    node's own that they are to be copied to, and read from, in training.
     """
 
     paths: tuple[Path, ...]
     labels: NDArray[np.int64]
     load: Load
     workers: int
+    cache: Path | None = None
 
 
 def cache() -> Path:

@@ -21,7 +21,7 @@ LAYOUT = "train/<class>/*.jpg and, for the confirmation, val/<class>/*.jpg"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 """Whatever the suffix says: some of Pillow's other readers start programs."""
-NOT_IN_KEY = {"workers", "classes"}
+NOT_IN_KEY = {"workers", "classes", "cache"}
 
 
 def describe(dataset: Dataset) -> Description:
@@ -63,6 +63,7 @@ def dataset(
     *,
     workers: Annotated[int, Field(ge=0, le=256)] = 8,
     classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None,
+    cache: Annotated[str, Field(pattern="^/.")] | None = None,
 ) -> Files:
     """Images in train/<class>/ and val/<class>/, as ImageNet's (Russakovsky et al. 2015).
 
@@ -70,14 +71,16 @@ def dataset(
     program's test part. Training sees a random resized crop, validation the centre crop.
     `workers` processes decode the files, never more than there are cores; the numbers that
     come out do not depend on it. `classes`, where it is said, is how many there must be: with it
-    costs are known before the images are there.
+    costs are known before the images are there. `cache` is a folder that each node has for itself
+    (its whole path): the first training there copies the images to it, every later one reads them
+    from it. What has changed in place at the same size is not noticed: remove the copy then.
     """
     import numpy as np
 
     names = sorted({file.parent.name for file in files})
     number = {name: label for label, name in enumerate(names)}
     labels = np.array([number[file.parent.name] for file in files], dtype=np.int64)
-    return Files(tuple(files), labels, load, workers)
+    return Files(tuple(files), labels, load, workers, None if cache is None else Path(cache))
 
 
 def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
