@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @command(
     example="eca-search complexity resnet50 mobilenetv2 --attention eca\n"
     "eca-search complexity resnet20 --image-size 64 --json\n"
-    "eca-search complexity resnet50 --attention eca --latency --batch-size 8"
+    "eca-search complexity resnet50 --attention eca --latency --batch-size 8\n"
+    "eca-search complexity --paper"
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--attention", metavar="NAME", help="In every block: none, eca, se, ...")
 @click.option(
     "--image-size", type=click.IntRange(4, 4096), metavar="PIXELS", help="Other than its own."
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Images of that pass; 1 unless given.",
 )
+@click.option("--paper", is_flag=True, help="The tables of the ECA-Net paper, beside our counts.")
 @plugin
 @as_json
 def complexity(
@@ -40,6 +42,7 @@ def complexity(
     image_size: int | None,
     timed: bool,
     batch_size: int | None,
+    paper: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -48,8 +51,22 @@ def complexity(
     NAME is a backbone at its published size (resnet18 to resnet152 and mobilenetv2 at 224 pixels
     and 1000 classes, resnet8 to resnet110 at 32 and 10), or a space file, its holes at their
     defaults, or at their first values where they have none. The latency is that of this machine:
-    what else runs on it is in it.
+    what else runs on it is in it. --paper takes no NAME: every backbone with every attention at the
+    paper's settings, what is printed there, and the convention that reconciles the two.
     """
+    if paper:
+        if names or attention or image_size or timed or batch_size or plugins:
+            raise click.UsageError("--paper goes with --json alone")
+        from search import paper as printed
+
+        table = printed.table()
+        if as_json:
+            emit(**table)
+        else:
+            click.echo(printed.text(table))
+        return
+    if not names:
+        raise click.UsageError("Missing argument 'NAME...' (or --paper).")
     from spaces import catalogue
 
     if batch_size and not timed:
@@ -92,7 +109,8 @@ def _model(
     from trainers.network import describe
 
     if name in backbones.names():
-        config, published_size, classes = published(name, attention or "none")
+        _check_attention(attention or "none")
+        config, published_size, classes = published(name, {"name": attention or "none"})
         data = Description(classes, 3, image_size or published_size)
     else:
         config = point(name, attention, image_size)
@@ -143,7 +161,7 @@ def point(source: str, attention: str | None = None, image_size: int | None = No
     return Config.model_validate(told)
 
 
-def published(name: str, attention: str) -> tuple[Config, int, int]:
+def published(name: str, attention: dict[str, Any]) -> tuple[Config, int, int]:
     """A backbone by name and depth, with its published image size in pixels and classes.
 
     Three stages mean CIFAR-10's 32 and 10, any other number ImageNet's 224 and 1000.
@@ -152,7 +170,6 @@ def published(name: str, attention: str) -> tuple[Config, int, int]:
     from spaces.published import split
 
     check_name(name)
-    _check_attention(attention)
     kind, depth = split(name)
     backbone = {"name": kind} if depth is None else {"name": kind, "depth": depth}
     backbone = catalogue.check("backbone", backbone)
@@ -164,7 +181,7 @@ def published(name: str, attention: str) -> tuple[Config, int, int]:
             "name": "published",
             "dataset": {"name": "digits", "image_size": size},
             "backbone": backbone,
-            "attention": {"name": attention},
+            "attention": attention,
             "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
         }
     )

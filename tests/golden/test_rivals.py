@@ -98,11 +98,14 @@ def test_se_is_timms(gate, bias, pool):
 
 
 @pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("spatial", [3, 7])
-def test_cbam_is_timms(gate, spatial):
-    """Both gates, and the norm between them."""
-    theirs = CbamModule(48, rd_channels=3, spatial_kernel_size=spatial, gate_layer=GATES[gate])
-    alike(ours("cbam", 48, reduction=16, spatial=spatial, gate=gate), theirs, 48)
+def test_cbam_is_timms(gate, bias, spatial):
+    """Both gates, and the norm between them, with biases or without."""
+    theirs = CbamModule(
+        48, rd_channels=3, mlp_bias=bias, spatial_kernel_size=spatial, gate_layer=GATES[gate]
+    )
+    alike(ours("cbam", 48, reduction=16, bias=bias, spatial=spatial, gate=gate), theirs, 48)
 
 
 @pytest.mark.parametrize("fusion", ["add", *GATES])

@@ -32,7 +32,8 @@ OPTIONS = {
         *("--same", "--range", "--profile", "--diagram"),
     },
     "complexity": {
-        *("--attention", "--image-size", "--latency", "--batch-size", "--plugin", "--json"),
+        *("--attention", "--image-size", "--latency", "--batch-size", "--paper"),
+        *("--plugin", "--json"),
     },
     "run": {"--out", "--plugin", "--resume", "--fork", "--force", *TOLD, *EXECUTION},
     "resume": {"--trials", "--fork", "--force", *TOLD, *EXECUTION},

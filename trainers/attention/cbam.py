@@ -14,11 +14,11 @@ from trainers.attention import GATES, average, maximum
 class CBAM(nn.Module):
     """The module that `attention` builds: a bottleneck seen twice, then a convolution."""
 
-    def __init__(self, channels: int, hidden: int, spatial: int, gate: Gate) -> None:
+    def __init__(self, channels: int, hidden: int, bias: bool, spatial: int, gate: Gate) -> None:
         super().__init__()
         self.gate = GATES[gate]
-        self.down = nn.Linear(channels, hidden, bias=False)
-        self.up = nn.Linear(hidden, channels, bias=False)
+        self.down = nn.Linear(channels, hidden, bias=bias)
+        self.up = nn.Linear(hidden, channels, bias=bias)
         self.conv = nn.Conv2d(2, 1, spatial, padding=(spatial - 1) // 2, bias=False)
         self.norm = nn.BatchNorm2d(1)
 
@@ -40,6 +40,7 @@ def attention(
     channels: int,
     *,
     reduction: PositiveInt = 16,
+    bias: bool = False,
     spatial: KernelSize = 7,
     gate: Gate = "sigmoid",
 ) -> nn.Module:
@@ -47,15 +48,17 @@ def attention(
 
     x' = x * sigmoid(M(GAP(x)) + M(GMP(x))), M = W2 relu W1, W1 of shape (h, C);
     x'' = x' * sigmoid(BN(conv_s[mean over channels of x'; maximum over channels of x']))
-    (Woo et al., CBAM, ECCV 2018, eq. 1 to 3; the norm and the missing biases are those of the
-    authors' code and of timm's CbamModule)
+    (Woo et al., CBAM, ECCV 2018, eq. 1 to 3; the norm is that of the authors' code and of timm's
+    CbamModule)
 
+    bias: of W1 and W2. The authors' code has it; timm has not, nor has the ECA paper's ResNet-50.
     spatial: the side of the convolution over pixels, in pixels.
 
     The norm's statistics are over the whole batch, so in training images see each other, and a
     batch needs more than one pixel in all.
 
-    Shape (N, C, H, W) -> (N, C, H, W). Cost: `2 * C * h + 2 * spatial**2 + 2` parameters,
+    Shape (N, C, H, W) -> (N, C, H, W). Cost:
+    `2 * C * h + bias * (C + h) + 2 * spatial**2 + 2` parameters,
     `4 * C * h + 2 * spatial**2 * H * W` MACs, where `h = max(1, C // reduction)`.
     """
-    return CBAM(channels, max(1, channels // reduction), spatial, gate)
+    return CBAM(channels, max(1, channels // reduction), bias, spatial, gate)
