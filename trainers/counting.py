@@ -47,7 +47,7 @@ def count_macs(net: nn.Module, *shape: int) -> int:
 
 
 ALIKE = {
-    *("convolution", "addmm", "mm", "bmm", "mean", "amax", "max_pool2d_with_indices"),
+    *("convolution", "addmm", "mm", "bmm", "mean", "amax", "avg_pool2d", "max_pool2d_with_indices"),
     *("add", "add_", "sub", "mul", "mul_", "div", "clone", "constant_pad_nd"),
     *("relu", "relu_", "hardtanh", "hardtanh_", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid"),
     *("sqrt", "pow", "_softmax", "native_layer_norm"),

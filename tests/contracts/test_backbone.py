@@ -34,8 +34,15 @@ def backbones() -> list[dict[str, Any]]:
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Every backbone, of those with a depth the least and the greatest that are quick to run."""
-    return [b for b in backbones() if b.get("depth") in (None, 8, 20, 18, 50)]
+    """Every backbone, of those with a depth the least and the greatest that are quick to run, and
+    ResNet's relatives.
+    """
+    resnet = {"name": "resnet"}
+    return [
+        *(b for b in backbones() if b.get("depth") in (None, 8, 20, 18, 50)),
+        {**resnet, "depth": 50, "groups": 32, "base_width": 4, "stride": "1x1"},
+        {**resnet, "depth": 18, "stem": "deep", "shortcut": "pooled"},
+    ]
 
 
 def component(parts: dict[str, Any], **more: Any) -> Component:
@@ -44,8 +51,9 @@ def component(parts: dict[str, Any], **more: Any) -> Component:
 
 
 def label(parts: dict[str, Any]) -> str:
-    """`resnet20` for a test's name."""
-    return f"{parts['name']}{parts.get('depth', '')}"
+    """`resnet20` for a test's name, and whatever else is not its default."""
+    more = [str(value) for name, value in parts.items() if name not in ("name", "depth")]
+    return "-".join([f"{parts['name']}{parts.get('depth', '')}", *more])
 
 
 def plain(site: Site) -> nn.Module:
@@ -134,7 +142,7 @@ def test_sites_say_the_map_that_passes(parts):
 
 
 @pytest.mark.parametrize("data", [CIFAR, IMAGENET], ids=["32", "224"])
-@pytest.mark.parametrize("parts", backbones(), ids=label)
+@pytest.mark.parametrize("parts", [*backbones(), *sizes()[-2:]], ids=label)
 def test_cost_is_torchs_own_count(parts, data):
     """Params and MACs are exactly numel and FlopCounterMode / 2 of the network itself."""
     backbone = component(parts)

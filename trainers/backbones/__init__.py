@@ -80,7 +80,7 @@ def resolve(stem: str, image_size: int) -> str:
 def scaled(channels: Sequence[int], width: float | Sequence[float], stem: str) -> list[int]:
     """Channels per stage at a width multiplier, one for all stages or one for each.
 
-    A multiple of 8 (imagenet stem) or 4 (cifar stem), rounded half up, never less than 0.9 of the
+    A multiple of 4 (cifar stem) or 8 (any other), rounded half up, never less than 0.9 of the
     exact product (the rounding of MobileNet's authors). Raises ValueError for a list of widths
     that does not fit the stages.
     """
@@ -88,7 +88,7 @@ def scaled(channels: Sequence[int], width: float | Sequence[float], stem: str) -
     if len(widths) != len(channels):
         said = f"one number for each of the {len(channels)} stages (got {len(widths)})"
         raise VariantError(("width", said))
-    divisor = 8 if stem == "imagenet" else 4
+    divisor = 4 if stem == "cifar" else 8
     return [multiple(c * w, divisor) for c, w in zip(channels, widths, strict=True)]
 
 
