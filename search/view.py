@@ -31,6 +31,8 @@ PRIMARY = "mlflow.experiment.primaryMetric.name"
 """The experiment's tag that tells by what its trials are judged."""
 ENDING = ("tags.`eca.outcome`", "tags.`eca.reason`")
 """Columns that say how a trial ended."""
+WIDTHS = {"tags.`eca.reason`": 420, "tags.`eca.kernels`": 190}
+"""In pixels, of columns whose text the usual 100 would cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,16 @@ class Layout:
                 }
                 if name in GROUPS
                 else None,
-                # What failed has no result: the newest first.
-                "orderByKey": "attributes.start_time" if ended else f"metrics.`{self.order}`",
-                "orderByAsc": self.rising and not ended,
+                # What failed has no result: alike beside alike. By time, MLflow would fold them.
+                "orderByKey": ENDING[-1] if ended else f"metrics.`{self.order}`",
+                "orderByAsc": self.rising or ended,
                 "startTime": "ALL",
                 "lifecycleFilter": "Active",
                 "modelVersionFilter": "All Runs",
                 "datasetsFilter": [],
                 "selectedColumns": columns,
                 "columnOrder": columns,
+                "columnWidths": {**WIDTHS, f"metrics.`{self.order}`": 150},
                 "runsHiddenMode": "SHOW_ALL",
                 "compareRunCharts": [_scatter(x, self.order) for x in self._across()],
                 "compareRunSections": [

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,14 +20,26 @@ from search.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Browse = Callable[[str], tuple[str, list[str]]]
+PLUGIN = Path(__file__).parents[1] / "plugins" / "faulty.py"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small real search of which some trials are on the front and some are not."""
-    overrides = ["search.trials=8", "training.epochs=2", "search.pruner=null"]
+    """A small real search: some trials are on the front, some are not, and one has failed."""
+    faulty = "{name: faulty, fault: raise, after: 1}"
+    gates = f"{{choice: [{{name: none}}, {{name: eca}}, {faulty}], default: none}}"
+    overrides = [
+        f"attention={gates}",
+        "search.baselines=[{attention: {name: faulty}}]",
+        "search.sampler={name: RandomSampler}",
+        "search.trials=6",
+        "search.pruner=null",
+        "training.epochs=2",
+    ]
     out = tmp_path_factory.mktemp("ui") / "runs"
-    return search.run("digits", out=out, overrides=overrides, executor="inprocess")
+    return search.run(
+        "digits", out=out, overrides=overrides, executor="inprocess", plugins=[PLUGIN]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def links(study: Study) -> Iterator[dict[str, str]]:
     try:
         assert server.stdout is not None
         head = server.stdout.readline()
-        printed = dict(server.stdout.readline().split() for _ in range(4))
+        printed = dict(server.stdout.readline().split() for _ in range(5))
         assert f"http://127.0.0.1:{port}" in head
         until = time.monotonic() + 120
         while time.monotonic() < until:
@@ -87,14 +100,27 @@ def test_the_front_view_shows_the_front(
     assert complaints(console) == []
 
 
-def test_finished_networks_stand_below_their_kernels(
-    study: Study, links: dict[str, str], browse: Browse
+@pytest.mark.parametrize(
+    ("view", "tag"), [("kernels", "eca.kernels"), ("networks", "eca.identity")]
+)
+def test_what_finished_stands_below_its_group(
+    study: Study, links: dict[str, str], browse: Browse, view: str, tag: str
 ) -> None:
-    """Runs of one kernel profile are one group."""
-    document, console = browse(links["kernels"])
-    assert "Group by: eca.kernels" in document
+    """Runs of one kernel profile, or of one network, are one group."""
+    document, console = browse(links[view])
+    assert f"Group by: {tag}" in document
     assert "Group: " in document
-    assert named(document)
+    assert named(document) == numbers([t.number for t in study.trials if t.outcome == "finished"])
+    assert complaints(console) == []
+
+
+def test_a_failure_says_why(study: Study, links: dict[str, str], browse: Browse) -> None:
+    """What failed, and nothing else, with its reason in the table."""
+    failed = [trial.number for trial in study.trials if trial.failed]
+    assert failed
+    document, console = browse(links["failures"])
+    assert named(document) == numbers(failed)
+    assert document.count("RuntimeError: a fault on purpose") >= len(failed)
     assert complaints(console) == []
 
 
