@@ -122,8 +122,23 @@ class Desk:
         if attempt.begun is None:
             self.start(trial_id, "")  # whoever it is, it has begun
         attempt.progress = self.clock()
-        assignment = attempt.assignment
-        return self.study.report(assignment.trial, assignment.replicate, metrics) is not None
+        it = attempt.assignment
+        ending = self.study.report(it.trial, it.replicate, metrics)
+        if ending is None and metrics.get("epoch") != it.config["training"]["epochs"]:
+            ending = self._crowded_out(trial_id)
+        return ending is not None
+
+    def _crowded_out(self, trial_id: str) -> Ending | None:
+        """Interrupt an attempt after its epoch where a person wants fewer at a time; the newest go
+        first. What the cluster has lost places for, Ray tells of.
+        """
+        at_most = self.study.at_most
+        if at_most is None or trial_id in list(self.carried)[:at_most]:
+            return None
+        ending = Ending("interrupted", f"at most {at_most} trials at a time, by hand")
+        it = self.carried[trial_id].assignment
+        self.study.end(it.trial, it.replicate, ending)
+        return ending
 
     def complete(self, trial_id: str, metrics: dict[str, Any], ending: Ending | None) -> None:
         """The attempt is over by its own word, or (`ending` None) because `report` said stop."""

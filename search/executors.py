@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from search import logs
 from search.errors import Unfit
@@ -88,7 +89,13 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
     with ray_tune.connected(wish.address) as cluster:
         gpu = float((processes if cluster.gpus else 0) if asked == "auto" else asked)
         at_most = wish.max_concurrent or space.search.max_concurrent
-        slots = ray_tune.slots(cpu, gpu, at_most, processes=processes)
+        fit = ray_tune.slots(cpu, gpu, processes=processes)
+
+        def slots(study: Study | None = None) -> int:
+            allowed = at_most if study is None or study.at_most is None else study.at_most
+            places = fit()
+            return min(places, allowed or places)
+
         if slots() < 1:
             raise Unfit(
                 f"no room for a trial: it wants {cpu:g} CPU and {gpu:g} GPU, "
@@ -102,7 +109,8 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
 
         def drive(study: Study, watch: Watch) -> None:
             workplace = _workplace(study, gpu=gpu > 0, alone=True)
-            ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=slots, watch=watch)
+            places = partial(slots, study)
+            ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=places, watch=watch)
 
         yield Executor("ray", drive, "cuda" if gpu else "cpu", gpu)
 

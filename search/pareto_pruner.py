@@ -29,32 +29,34 @@ class Verdict:
 
     `rank` is its front (0: nobody dominates it), `place` the number of trials ahead of it, `kept`
     how many go on by quota; `dominators` are the numbers of the trials that cost no more and do
-    better, the best first. Where those alone fill the quota, `rank` may be None, not found out;
-    then `place` is the least it can be.
+    better, the best first. With `at_least` the fronts before its own fill the quota, and `place`
+    counts those alone.
     """
 
     step: int
     value: float
     rivals: int
-    rank: int | None
+    rank: int
     place: int
     kept: int
     dominators: tuple[int, ...]
+    at_least: bool = False
 
     @property
     def stops(self) -> bool:
         """Whether the trial ends here."""
-        return not math.isfinite(self.value) or (self.rank != 0 and self.place >= self.kept)
+        return not math.isfinite(self.value) or (self.rank > 0 and self.place >= self.kept)
 
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return f"{self.value} at epoch {self.step}"
         ahead = " ".join(f"#{number}" for number in self.dominators[:5])
         more = f" and {len(self.dominators) - 5} more" if len(self.dominators) > 5 else ""
-        below, front = (" or below", "") if self.rank is None else ("", f" (front {self.rank + 1})")
+        below = " or below" if self.at_least else ""
         return (
-            f"place {self.place + 1}{below} of {self.rivals}{front} at epoch {self.step} "
-            f"({self.value:.4g}), the best {self.kept} go on; better at no more cost: {ahead}{more}"
+            f"place {self.place + 1}{below} of {self.rivals} (front {self.rank + 1}) at "
+            f"epoch {self.step} ({self.value:.4g}), the best {self.kept} go on; "
+            f"better at no more cost: {ahead}{more}"
         )
 
 

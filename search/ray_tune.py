@@ -457,7 +457,7 @@ def _bundles(cpu: float, gpu: float, processes: int) -> tune.PlacementGroupFacto
     return tune.PlacementGroupFactory([each] * processes, strategy="PACK")
 
 
-def slots(cpu: float, gpu: float, at_most: int | None, *, processes: int = 1) -> Callable[[], int]:
+def slots(cpu: float, gpu: float, *, processes: int = 1) -> Callable[[], int]:
     """How many trials of that size the cluster holds; asked anew as it grows or shrinks."""
 
     def fit() -> int:
@@ -468,8 +468,7 @@ def slots(cpu: float, gpu: float, at_most: int | None, *, processes: int = 1) ->
             places += min(
                 int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each
             )
-        trials = places // processes
-        return min(trials, at_most or trials)
+        return places // processes
 
     return _remember(fit, seconds=5)
 

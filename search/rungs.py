@@ -2,44 +2,82 @@
 
 The pruner itself is a function of `study.get_trials()`: it reads every trial again for each answer,
 and sorts all of them, which grows with the square of their number. Here the values at each rung are
-kept, and the sorting goes as far as the answer needs. The answers are the pruner's.
+kept, with the fronts they lie in. The answers are the pruner's.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto import nondominated, ranks
+from search.pareto import nondominated
 from search.pareto_pruner import ParetoPruner, Verdict, deficits
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
-@dataclass
 class _Rung:
-    """Who has reached it: one row a trial, its value (to be minimised) and its costs in bands."""
+    """Who has reached it: one row a trial, its value (to be minimised) and its costs in bands.
 
-    rows: Floats
-    numbers: NDArray[np.int64]
-    place: dict[int, int] = field(default_factory=dict)  # trial -> row
+    Each row's front, counted from 0, is kept as rows come: one more than the last front that a row
+    dominating it is in.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._rows: Floats = np.empty((16, columns))
+        self._numbers: Ints = np.empty(16, dtype=np.int64)
+        self._fronts: Ints = np.empty(16, dtype=np.int64)
+        self._place: dict[int, int] = {}  # trial -> row
+        self._whole = True  # whether the fronts are known
+
+    def all(self) -> tuple[Floats, Ints, Ints]:
+        """Rows, the trials' numbers, and their fronts."""
+        size = len(self._place)
+        if not self._whole:
+            self._fronts[:size] = _sorted(self._rows[:size])
+            self._whole = True
+        return self._rows[:size], self._numbers[:size], self._fronts[:size]
 
     def put(self, number: int, row: tuple[float, ...]) -> None:
-        if len(self.place) == len(self.rows):
-            self.rows = np.concatenate([self.rows, np.empty_like(self.rows)])
-            self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)])
-        at = self.place[number] = len(self.place)
-        self.rows[at], self.numbers[at] = row, number
+        """One more; who is dominated by it, in its own front, moves to the next, and so on."""
+        at = len(self._place)
+        if at == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+            self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
+            self._fronts = np.concatenate([self._fronts, np.empty_like(self._fronts)])
+        rows, _, fronts = self.all()
+        new = np.array(row)
+        better = (rows <= new).all(axis=1) & (rows < new).any(axis=1)
+        front = int(fronts[better].max(initial=-1)) + 1
+        self._place[number] = at
+        self._rows[at], self._numbers[at], self._fronts[at] = new, number, front
+        moved = np.array([at])
+        while len(moved):
+            others = np.setdiff1d(np.flatnonzero(fronts == front), moved)
+            by = self._rows[moved][:, None, :]
+            worse = (by <= rows[others]).all(axis=2) & (by < rows[others]).any(axis=2)
+            if moved[0] != at:
+                fronts[moved] = front
+            moved = others[worse.any(axis=0)]
+            front += 1
 
     def drop(self, number: int) -> None:
-        at = self.place.pop(number, None)
-        if at is not None and at < (last := len(self.place)):  # the last one takes its row
-            moved = int(self.numbers[last])
-            self.rows[at], self.numbers[at] = self.rows[last], moved
-            self.place[moved] = at
+        """One less, if it is there."""
+        at = self._place.pop(number, None)
+        if at is None:
+            return
+        self._whole = False
+        if at < (last := len(self._place)):  # the last one takes its row
+            moved = int(self._numbers[last])
+            self._rows[at], self._numbers[at] = self._rows[last], moved
+            self._place[moved] = at
+
+    def row(self, number: int) -> int:
+        """Where a trial stands."""
+        return self._place[number]
 
 
 class Rungs:
@@ -89,46 +127,37 @@ class Rungs:
         step, value = self._last[number]
         if not math.isfinite(value):
             return Verdict(step, value, 0, 0, 0, 0, ())
-        known = self._rungs[rung]
-        own = known.rows[known.place[number]]
-        points, numbers = known.rows[: len(known.place)], known.numbers[: len(known.place)]
-        if self._cheaper:
-            seen = (points[:, 1:] <= own[1:]).all(axis=1)
-            points, numbers = points[seen], numbers[seen]
-        better = (points <= own).all(axis=1) & (points < own).any(axis=1)
-        kept = math.ceil(len(points) / self._pruner.reduction_factor)
-        if not better.any():
+        rows, numbers, fronts = self._rungs[rung].all()
+        at = self._rungs[rung].row(number)
+        own, front = rows[at], int(fronts[at])
+        if self._cheaper:  # whoever dominates one of them is one of them: the fronts are the same
+            seen = (rows[:, 1:] <= own[1:]).all(axis=1)
+            rows, numbers, fronts = rows[seen], numbers[seen], fronts[seen]
+        kept = math.ceil(len(rows) / self._pruner.reduction_factor)
+        place, peers = int((fronts < front).sum()), fronts == front
+        if front == 0 or place + int(peers.sum()) - 1 < kept:
             return None
-        place = int(better.sum())  # at least: each of them is in an earlier front
-        rank = None
-        if place < kept:
-            rank, place = _standing(points, better, own)
-        if place < kept:
-            return None
-        best_first = np.lexsort((numbers[better], points[better, 0]))
+        at_least = place >= kept
+        if not at_least:
+            gap = deficits(own[None, :], rows)[0]
+            place += int((deficits(rows[peers], rows) < gap).sum())
+            if place < kept:
+                return None
+        better = (rows <= own).all(axis=1) & (rows < own).any(axis=1)
+        best_first = np.lexsort((numbers[better], rows[better, 0]))
         dominators = tuple(int(n) for n in numbers[better][best_first])
-        return Verdict(step, value, len(points), rank, place, kept, dominators)
+        return Verdict(step, value, len(rows), front, place, kept, dominators, at_least)
 
     def _rung(self, rung: int) -> _Rung:
         if rung not in self._rungs:
-            columns = 1 + len(self._pruner.costs)
-            self._rungs[rung] = _Rung(np.empty((16, columns)), np.empty(16, dtype=np.int64))
+            self._rungs[rung] = _Rung(1 + len(self._pruner.costs))
         return self._rungs[rung]
 
 
-def _standing(points: Floats, better: NDArray[np.bool_], own: Floats) -> tuple[int, int]:
-    """The front that `own` is in (0 is the first) and how many of the points are ahead of it.
-
-    `better` are those that dominate it. Whoever dominates one of them dominates it too, so that its
-    front is known from them alone, and only the fronts down to there are taken off the others.
-    """
-    rank = 1 + int(ranks(points[better]).max())
-    left = np.arange(len(points))
-    ahead = 0
-    for _ in range(rank):
-        front = nondominated(points[left])
-        ahead += int(front.sum())
-        left = left[~front]
-    peers = points[left][nondominated(points[left])]
-    gap = deficits(own[None, :], points)[0]
-    return rank, ahead + int((deficits(peers, points) < gap).sum())
+def _sorted(rows: Floats) -> Ints:
+    """The front of every row."""
+    fronts, left = np.zeros(len(rows), dtype=np.int64), np.arange(len(rows))
+    while len(left):
+        left = left[~nondominated(rows[left])]
+        fronts[left] += 1
+    return fronts

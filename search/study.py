@@ -72,6 +72,8 @@ class Study:
         self._outlived = 0.0
         self.behind: Callable[[], int] = lambda: 0
         """How many trials its driver has yet to tell MLflow of."""
+        self.at_most: int | None = None
+        """How many attempts a person allows at a time, since this driver began; None: no word."""
         if journal is None:
             for record in self._records:
                 self.history.apply(record)
@@ -356,6 +358,11 @@ class Study:
         if trial.outcome is None and number not in self.stopping:
             self._record("stop", trial=number, reason=reason)
             self._end_waiting(number)
+
+    def narrow(self, at_most: int) -> None:
+        """From now on at most so many attempts at a time, for a person, until the driver ends."""
+        self.at_most = at_most
+        self.note(f"at most {at_most} trials at a time, by hand")
 
     @property
     def stopping(self) -> Mapping[int, str]:

@@ -22,7 +22,10 @@ POLL = 0.3
 """Seconds between two looks at whether a driver has obeyed."""
 
 
-@command(example="eca-search stop runs/digits\neca-search stop runs/digits 7")
+@command(
+    example="eca-search stop runs/digits\neca-search stop runs/digits 7\n"
+    "eca-search stop runs/digits --max-concurrent 4"
+)
 @study_dir
 @click.argument("trial", required=False)
 @click.option(
@@ -33,15 +36,28 @@ POLL = 0.3
     metavar="SECONDS",
     help="How long to wait until it has stopped; 75 is the exit code where it has not.",
 )
-def stop(study_dir: Path, trial: str | None, wait: float) -> int:
+@click.option(
+    "--max-concurrent",
+    "at_most",
+    type=click.IntRange(min=1, max=100_000),
+    metavar="N",
+    help="Stop none for good, but run at most N at a time from now on; also more than before.",
+)
+def stop(study_dir: Path, trial: str | None, wait: float, at_most: int | None) -> int:
     """Stop the study in STUDY_DIR, or one TRIAL of it, from another terminal or machine.
 
     A study pauses as after Ctrl-C and can be resumed. A trial ends as pruned, and the search goes
     on. On Ray it takes a second or two; with the executor `inprocess` it comes between two epochs.
+    With --max-concurrent the search goes on with so many trials at a time, until its driver ends:
+    those above it stop after their epoch and go on when there is a place.
     """
     from search import control, launch, text
 
     study = launch.load(study_dir)
+    if at_most is not None:
+        if trial is not None:
+            raise click.UsageError("--max-concurrent is for the whole study (leave TRIAL out)")
+        return _narrow(study, at_most, wait)
     if trial is not None:
         return _stop_trial(study, trial, wait)
     driver = control.ask(study.folder)
@@ -60,6 +76,26 @@ def stop(study_dir: Path, trial: str | None, wait: float) -> int:
     return 0
 
 
+def _narrow(study: Study, at_most: int, wait: float) -> int:
+    from search import control, text
+
+    if study.history.executor == "inprocess":
+        raise click.UsageError(f"{study.name} runs in its driver's process, one trial at a time")
+    wish = control.Wish("at-most", at_most)
+    driver = control.ask(study.folder, wish)
+    if driver is None:
+        again = text.typed("resume", study.folder, None)
+        raise click.UsageError(
+            f"nobody drives {study.name}; `{again} --max-concurrent {at_most}` begins with so many"
+        )
+    warn(f"asked {_called(driver)}")
+    if not _within(wait, lambda: not control.waits(study.folder, driver, wish)):
+        click.echo(f"not heard yet: {_called(driver)} was asked")
+        return 75
+    click.echo(f"{study.name}: at most {at_most} trials at a time from now on")
+    return 0
+
+
 def _stop_trial(study: Study, asked: str, wait: float) -> int:
     from search import control, journal, text
     from search.history import History
@@ -69,7 +105,8 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
     if trial.outcome is not None:
         click.echo(f"{name} has ended already: {trial.outcome}")
         return 0
-    driver = control.ask(study.folder, trial.number)
+    wish = control.Wish("stop", trial.number)
+    driver = control.ask(study.folder, wish)
     if driver is None:
         raise click.UsageError(
             f"nobody drives {study.name}, so no trial runs; "
@@ -88,7 +125,7 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
     if now.outcome is None:
         click.echo(f"{name} has not ended yet: {_called(driver)} was asked, ends it {_when(study)}")
         return 75
-    control.withdraw(study.folder, driver, trial.number)
+    control.withdraw(study.folder, driver, wish)
     click.echo(f"{name}: {now.outcome}" + (f" ({text.clean(now.reason)})" if now.reason else ""))
     return 0
 

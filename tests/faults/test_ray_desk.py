@@ -344,3 +344,41 @@ def test_the_reason_of_a_death_is_what_is_known_of_it() -> None:
 
     assert (ending.outcome, ending.reason) == ("crashed", known)
     assert ending.detail.endswith(guessed)
+
+
+def test_fewer_at_a_time_interrupts_the_newest_after_their_epoch(ray: Callable[..., Ray]) -> None:
+    """What a person wants fewer of goes on later; the oldest are left alone, and no place is
+    given out until it may be.
+    """
+    there = ray()
+    there.free = 3
+    for name in "abc":
+        there.begin(name)
+        assert there.desk.report(name, epoch(1)) is False
+    there.study.narrow(1)
+    there.free = 1
+    assert there.desk.report("a", epoch(2)) is False
+    assert there.desk.report("c", epoch(2)) is True
+    there.desk.complete("c", {}, None)
+    assert there.desk.report("b", epoch(2)) is True
+    there.desk.complete("b", {}, None)
+    assert there.desk.take("d") is None
+    assert there.outcomes(1) == there.outcomes(2) == ["interrupted"]
+
+    there.study.narrow(2)
+    there.free = 2
+    again = there.begin("d")
+    assert (again["trial"], again["known"]) == (1, 2)
+
+
+def test_a_last_epoch_is_never_interrupted(ray: Callable[..., Ray]) -> None:
+    """It is trained, there is nothing left to hand back."""
+    there = ray()
+    there.free = 2
+    for name in "ab":
+        there.begin(name)
+        for number in range(1, EPOCHS):
+            there.desk.report(name, epoch(number))
+    there.study.narrow(1)
+    there.desk.complete("b", epoch(EPOCHS), Ending("finished", ""))
+    assert there.study.trials[1].outcome == "finished"

@@ -162,7 +162,7 @@ def test_a_worker_that_fails_to_come_up_costs_an_attempt(
 
     study = create()
     ray_tune.drive(
-        study, Workplace("none"), cpu=1, gpu=0, slots=ray_tune.slots(1, 0, 1), trainable=Sick
+        study, Workplace("none"), cpu=1, gpu=0, slots=lambda: 1, trainable=Sick
     )
     study.close()
 

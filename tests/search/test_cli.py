@@ -38,7 +38,7 @@ OPTIONS = {
     "run": {"--out", "--plugin", "--resume", "--fork", "--force", *TOLD, *EXECUTION},
     "resume": {"--trials", "--fork", "--force", *TOLD, *EXECUTION},
     "status": {"--json"},
-    "stop": {"--wait"},
+    "stop": {"--wait", "--max-concurrent"},
     "logs": {"--attempt", "--replicate", "--json"},
     "show": {"--json"},
     "pareto": {"--json", "--csv"},

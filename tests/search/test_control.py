@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from search import control, drivers
-from search.control import Requests
+from search.control import Requests, Wish
 from search.errors import Stopped
 from search.study import Study
 
@@ -53,7 +53,7 @@ def test_a_trial_is_stopped_once(synthetic: Synthetic) -> None:
     study = synthetic()
     begin(study)
     requests = Requests(study.folder)
-    control.ask(study.folder, 0)
+    control.ask(study.folder, Wish("stop", 0))
     requests.obey(study)
     requests.obey(study)
     assert dict(study.stopping) == {0: "stopped by hand"}
@@ -67,7 +67,7 @@ def test_trials_are_stopped_before_the_study(synthetic: Synthetic) -> None:
     begin(study)
     requests = Requests(study.folder)
     control.ask(study.folder)
-    control.ask(study.folder, 0)
+    control.ask(study.folder, Wish("stop", 0))
     with pytest.raises(Stopped):
         requests.obey(study)
     assert dict(study.stopping) == {0: "stopped by hand"}
@@ -78,7 +78,7 @@ def test_what_was_asked_of_an_earlier_driver_stops_no_later_one(synthetic: Synth
     study = synthetic()
     begin(study)
     control.ask(study.folder)
-    control.ask(study.folder, 0)
+    control.ask(study.folder, Wish("stop", 0))
     study.close()
     again = Study.drive(study.folder, study.space, study._examine)  # type: ignore[arg-type]
     try:
@@ -100,7 +100,7 @@ def test_a_request_names_the_driver_it_is_for(synthetic: Synthetic) -> None:
     driver = drivers.driver(study.folder)
     assert driver is not None
     control.ask(study.folder)
-    assert control.wishes(study.folder, driver.fence) == [None]
+    assert control.wishes(study.folder, driver.fence) == [control.STOP]
     assert control.wishes(study.folder, driver.fence + 1) == []
     control.withdraw(study.folder, driver)
     control.withdraw(study.folder, driver)  # two askers take back the same request
@@ -117,15 +117,25 @@ def test_a_driver_that_was_replaced_leaves_what_is_asked_of_the_next(synthetic: 
     requests.obey(study)
     newest = Requests(study.folder)
     control.ask(study.folder)
-    control.ask(study.folder, 0)
+    control.ask(study.folder, Wish("stop", 0))
     for each in (requests, newest):
         each.obey(study)
     assert not study.stopping
-    assert control.wishes(study.folder, 9) == [0, None]
+    assert control.wishes(study.folder, 9) == [Wish("stop", 0), control.STOP]
 
 
 @pytest.mark.parametrize(
-    "name", ["stop", "stop.", "stop.1", "stop-x.000001", "stop-0001.000001.tmp", "run.000001", "…"]
+    "name",
+    [
+        "stop",
+        "stop.",
+        "stop.1",
+        "stop-x.000001",
+        "stop-0001.000001.tmp",
+        "run.000001",
+        "at-most.000001",
+        "…",
+    ],
 )
 def test_other_files_in_the_folder_mean_nothing(synthetic: Synthetic, name: str) -> None:
     """Only a whole request is one."""
@@ -140,7 +150,7 @@ def test_other_files_in_the_folder_mean_nothing(synthetic: Synthetic, name: str)
 def test_a_trial_that_there_is_not_is_passed_over(synthetic: Synthetic) -> None:
     """A request for it goes, and the study goes on."""
     study = synthetic()
-    control.ask(study.folder, 77)
+    control.ask(study.folder, Wish("stop", 77))
     Requests(study.folder).obey(study)
     assert not any((study.folder / control.FOLDER).iterdir())
 
@@ -161,4 +171,16 @@ def test_a_driver_looks_now_and_then(synthetic: Synthetic, monkeypatch: pytest.M
     requests.obey(study)
     control.ask(study.folder)
     requests.obey(study)
-    assert control.wishes(study.folder, 1) == [None]
+    assert control.wishes(study.folder, 1) == [control.STOP]
+
+
+def test_how_many_run_at_a_time_is_changed_while_they_do(synthetic: Synthetic) -> None:
+    """The driver that is asked does so from then on, and the study keeps who wanted it."""
+    study = synthetic()
+    assert study.at_most is None
+    for number in (3, 5):
+        control.ask(study.folder, Wish("at-most", number))
+        Requests(study.folder).obey(study)
+        assert study.at_most == number
+    assert not any((study.folder / control.FOLDER).iterdir())
+    assert study.history.notes[-1] == "at most 5 trials at a time, by hand"

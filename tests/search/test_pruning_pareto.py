@@ -119,9 +119,7 @@ def test_failed_and_waiting_trials_are_nobodys_rivals() -> None:
 
 
 def test_a_stop_names_the_rivals_that_are_better_at_no_more_cost() -> None:
-    """Place, epoch, value, quota and dominators, the best first; where these fill the quota by
-    themselves nobody has looked how much further down it is.
-    """
+    """Place, front, epoch, value, quota and dominators, the best first."""
     pruning = Pruning({"name": "ParetoPruner"}, name="x", costs={"macs": 0.01})
     for number, (macs, value) in enumerate(((10, 0.8), (9, 0.7), (8, 0.2), (20, 0.95))):
         pruning.begin(number, {"macs": macs})
@@ -130,7 +128,7 @@ def test_a_stop_names_the_rivals_that_are_better_at_no_more_cost() -> None:
     pruning.begin(4, {"macs": 10.01})
     pruning.report(4, 1, 0.5)
     assert pruning.stop(4) == (
-        "ParetoPruner: place 3 or below of 5 at epoch 1 (0.5), the best 2 go on; "
+        "ParetoPruner: place 5 or below of 5 (front 2) at epoch 1 (0.5), the best 2 go on; "
         "better at no more cost: #0 #1"
     )
 
