@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ SIZES = {
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
     "image_folder": (24, 6),
+    "webdataset": (24, 6),
 }
 
 
@@ -70,6 +73,12 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
                     colour = (80 * label, 10 * number, 99)
                     Image.new("RGB", (40, 50), colour).save(folder / f"{number}.jpg")
         return completed(Dataset(name=name, root=str(root), image_size=32))
+    if name == "webdataset":
+        root = tmp_path_factory.mktemp("shards")
+        for part, count in (("train", 8), ("val", 2)):
+            for shard in range(3):
+                _write_shard(root / f"{part}-{shard:06}.tar", shard, count)
+        return completed(Dataset(name=name, root=str(root), image_size=32, classes=3))
     component = completed(Dataset(name=name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainers.datasets.originals.fetch", offline)
@@ -80,6 +89,20 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
                 pytest.fail(str(error))
             pytest.skip(str(error))
     return component
+
+
+def _write_shard(path: Path, shard: int, count: int) -> None:
+    """`count` images of each third class, the class's number after its image."""
+    with tarfile.open(path, "w") as opened:
+        for number in range(count):
+            label = (shard + number) % 3
+            image = io.BytesIO()
+            colour = (80 * label, 10 * number, 99)
+            Image.new("RGB", (40, 50), colour).save(image, "JPEG")
+            for ending, content in (("jpg", image.getvalue()), ("cls", f"{label}\n".encode())):
+                member = tarfile.TarInfo(f"{shard:03}{number:03}.{ending}")
+                member.size = len(content)
+                opened.addfile(member, io.BytesIO(content))
 
 
 def completed(component: Dataset) -> Dataset:
@@ -130,7 +153,8 @@ def test_images_are_as_described(dataset: Dataset, part: data.Part) -> None:
         assert images.pixels.max() == 255
     else:
         assert isinstance(images, Files)
-        assert all(path.is_file() for path in images.paths)
+        for path in images.paths:
+            assert images.load(path, 32, train=False, flip=False).shape == (32, 32, 3)
 
 
 def test_the_number_of_images_is_the_datas(dataset: Dataset) -> None:

@@ -161,9 +161,7 @@ def test_a_worker_that_fails_to_come_up_costs_an_attempt(
             super().setup(config)
 
     study = create()
-    ray_tune.drive(
-        study, Workplace("none"), cpu=1, gpu=0, slots=lambda: 1, trainable=Sick
-    )
+    ray_tune.drive(study, Workplace("none"), cpu=1, gpu=0, slots=lambda: 1, trainable=Sick)
     study.close()
 
     (trial,) = study.trials

@@ -70,7 +70,8 @@ class Load(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Images left on disk: `paths` of N image files, `labels` (N,) int64.
+    """Images left on disk: `paths` of N images, files or what `load` finds one by; `labels` (N,)
+    int64.
 
     `load` decodes one of them, `workers` is how many processes do so. `cache` is a folder of this
     node's own that they are to be copied to, and read from, in training.

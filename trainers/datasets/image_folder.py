@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -84,20 +84,26 @@ def dataset(
 
 
 def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
-    """One image file, (size, size, 3) uint8, as the paper's ImageNet runs see it (section 4.1).
+    """One image file as `decode` has it. Raises DatasetError."""
+    return decode(path, str(path), size, train=train, flip=flip)
+
+
+def decode(opened: Path | IO[bytes], where: str, size: int, *, train: bool, flip: bool) -> Tensor:
+    """One image, (size, size, 3) uint8, as the paper's ImageNet runs see it (section 4.1).
 
     Training: a random crop of 8 to 100 % of the area at aspect 3/4 to 4/3, resized, then the flip.
     Otherwise the shorter side is resized to 256/224 of the size and the centre cut out. Of an
-    animation the first frame is taken, of 16 bits the upper 8. Raises DatasetError.
+    animation the first frame is taken, of 16 bits the upper 8. Raises DatasetError that says
+    `where` it lies.
     """
     from PIL.Image import DecompressionBombError, DecompressionBombWarning, open
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
-        with open(path, formats=FORMATS) as opened:
-            image = _transform(size, train, flip)(_colour(opened))
+        with open(opened, formats=FORMATS) as found:
+            image = _transform(size, train, flip)(_colour(found))
     except (OSError, SyntaxError, DecompressionBombError, DecompressionBombWarning) as error:
-        raise DatasetError(f"dataset.root: {path} cannot be decoded ({error})") from error
+        raise DatasetError(f"dataset.root: {where} cannot be decoded ({error})") from error
     pixels: Tensor = pil_to_tensor(image)
     return pixels.permute(1, 2, 0)
 
