@@ -51,7 +51,7 @@ def test_the_variants_of_the_language_are_there() -> None:
     assert catalogue.names("placement") == ["blocks", "everywhere", "stages"]
     assert {"none", "eca", "se"} <= set(catalogue.names("attention"))
     assert {"resnet", "mobilenetv2"} <= set(catalogue.names("backbone"))
-    datasets = {"digits", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+    datasets = {"digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "webdataset"}
     assert datasets <= set(catalogue.names("dataset"))
 
 
