@@ -6,12 +6,12 @@ import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from search import tables, text
+from search import comparing, confirming, tables, text
 from search.journal import FILE
 from search.redaction import redacted
-from spaces import Config, writer
+from spaces import Config, arms, writer
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -39,6 +39,10 @@ net.eval()
 ```
 """
 
+IMAGES = {"val": "validation", "test": "test"}
+"""What those who judge are called in words."""
+UNTESTED = "No test set was read, and no figure here is of one."
+
 
 def card(
     study: Study,
@@ -59,7 +63,7 @@ def card(
         ),
         "Use": _use(config, missing),
         "Accuracy": _accuracy(study, trial, replicate, config, found),
-        "Data and recipe": _recipe(config),
+        "Data and recipe": _recipe(study, config),
         "Provenance": _provenance(study, trial, replicate, sums),
     }
     parts = []
@@ -115,28 +119,72 @@ def _accuracy(
     epoch = f"epoch {found.epoch} of {config.training.epochs}"
     averaged = f", averaged with decay {ema}" if ema is not None else ""
     yield f"- these weights: replicate {replicate.number}, {epoch}{averaged}"
-    own = found.metrics.get("val_accuracy")
+    judge = study.space.search.judge
+    own = found.metrics.get(f"{judge}_accuracy")
     if own is not None:
-        yield f"- their validation accuracy: {own:.4f}"
+        yield f"- their {IMAGES[judge]} accuracy: {own:.4f}"
     for name, value in (trial.objectives or {}).items():
         if not tables.trained(name, trial):
             continue
         spread = trial.spread.get(name)
         sd = "no sd of one" if spread is None else f"sd {spread:.4f}"
         yield f"- {name} over seeds: {value:.4f} (n = {trial.n}, {sd})"
-    outcomes = study.outcomes()
+    if study.space.search.confirms is not None:
+        yield from _confirmed(study, trial)
+    elif study.space.arms is not None:
+        yield from _compared(study, trial)
+    else:
+        yield (
+            f"\nOne of {len(study.trials)} trials of a search that compared them by such figures: "
+            f"the best of many is better on validation than on new images. {UNTESTED}"
+        )
+
+
+def _compared(study: Study, trial: Trial) -> Iterator[str]:
+    names = dict.fromkeys(str(arms.of(values)) for values in _settings(trial))
+    count = len({arms.of(values) for values in study.space.settings()})
+    own = ", ".join(f"`{name}`" for name in names)
+    stratum = comparing.shown(arms.block(trial.values))
+    where = f", at {text.clean(stratum)}" if stratum else ""
     yield (
-        f"\nOne of {sum(outcomes.values())} trials of a search that compared them by such figures: "
-        "the best of many is better on validation than on new images. The search reads no test "
-        "set, and no figure here is of one."
+        f"\nArm{'s'[: len(names) != 1]} {own}{where}, of {count} arms of a comparison, which were "
+        "fixed before any was trained. Which of them is better is what the comparison tells, not "
+        f"these figures alone. {UNTESTED}"
     )
 
 
-def _recipe(config: Config) -> Iterator[str]:
+def _confirmed(study: Study, trial: Trial) -> Iterator[str]:
+    found = confirming.confirmation(study)
+    for one in found.networks:
+        if one.trial.number == trial.number:
+            yield (
+                f"- what {found.study} had said of it, as its trial {one.original}: "
+                f"{found.searched} {one.searched:.4f}"
+            )
+    if found.added:
+        yield f"- {confirming.ADDED}"
+    count = len(found.networks)
+    yield (
+        f"\nOne of {count} network{'s'[: count != 1]} of the study {found.study} that were trained "
+        "anew to confirm what it had found: with seeds that it had not used, on training and "
+        "validation images, judged by the test images, which it never read. To choose among "
+        "confirmed networks by these figures would again make the best look better than it is."
+    )
+
+
+def _settings(trial: Trial) -> Iterator[Mapping[str, Any]]:
+    """Its point, and those that build and train the same."""
+    yield trial.values
+    yield from (alias["values"] for alias in trial.aliases)
+
+
+def _recipe(study: Study, config: Config) -> Iterator[str]:
     chosen = config.model_dump(mode="json")
     chosen["dataset"].pop("root")  # where it lies on whose disk says nothing of the network
     part = {name: chosen[name] for name in ("task", "dataset", "training")}
     yield f"```yaml\n{writer.dump(part)}```"
+    if study.space.search.judge == "test":
+        yield f"\nNothing was held out: `val: {config.dataset.val:g}` was trained on too."
     if config.training.precision != "float32":
         yield f"\nIt was judged under autocast to {config.training.precision}."
 
@@ -152,6 +200,9 @@ def _provenance(
         f"- its journal's first {len(journal)} bytes: sha256 "
         f"`{hashlib.sha256(journal).hexdigest()}`"
     )
+    confirms = study.space.search.confirms
+    if confirms is not None:
+        yield f"- it confirms study {confirms.study} `{confirms.uuid}`"
     yield f"- trial {trial.number}, replicate {replicate.number}, seed {replicate.seed}"
     yield f"- network `{trial.identity}`, run key `{replicate.key}`"
     yield from (f"- {name}: sha256 `{digest}`" for name, digest in sums.items())

@@ -23,6 +23,7 @@ from spaces.reader import Node, located
 if TYPE_CHECKING:
     from search.shrinkage import Shrinkage
     from search.study import Study
+    from spaces.settings import Confirms
 
 KEPT = (
     "resources",
@@ -44,6 +45,7 @@ OTHERS = {
     "name": "a confirmation is named by --name",
 }
 """What is wrong with an override of any other section."""
+ADDED = "seeds were added after their first results were seen"
 MOST = 100
 """Seeds that a study may have."""
 
@@ -56,12 +58,14 @@ class Confirmed:
     """One network: what the search said of it, and what its confirmation did.
 
     `mean` is over `n` seeds, `sd` their sample standard deviation (None below two); both None and 0
-    before one has finished.
+    before one has finished. `schedule` is the search's epochs (None where it was not written down)
+    and the confirmation's.
     """
 
     arm: str
     trial: Trial
     searched: float
+    schedule: tuple[int | None, int]
     mean: float | None
     sd: float | None
     n: int
@@ -140,6 +144,7 @@ def space(
                     "uuid": study.uuid,
                     "metric": metric,
                     "values": {_arm(t): pareto.measured(t)[metric] for t in trials},
+                    "epochs": {_arm(t): t.config["training"]["epochs"] for t in trials},
                 },
             },
         }
@@ -154,7 +159,7 @@ def confirmation(study: Study) -> Confirmation:
         said = "it confirms no other (allowed: what `eca-search confirm` has made)"
         raise SpaceError([Problem(None, study.name, said)])
     found = [
-        _confirmed(arm, trial, confirms.values[arm], study.judged)
+        _confirmed(arm, trial, confirms, study.judged)
         for trial in study.trials
         for arm in _arms(trial)
     ]
@@ -223,8 +228,14 @@ def lines(found: Confirmation) -> Iterator[str]:
             f"shrinkage (search minus confirmed): {100 * shrunk.mean:+.2f} points{ends}, "
             f"mean over {shrunk.n} network{'s'[: shrunk.n != 1]}"
         )
+    for before, epochs in dict.fromkeys(one.schedule for one in found.networks):
+        if before is not None and before != epochs:
+            yield (
+                f"trained for {epochs} epochs, by the search for {before}: what that adds is in "
+                "the difference"
+            )
     if found.added:
-        yield "seeds were added after their first results were seen"
+        yield ADDED
     if found.spearman is not None and found.kendall is not None:
         yield (
             f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "
@@ -232,10 +243,12 @@ def lines(found: Confirmation) -> Iterator[str]:
         )
 
 
-def _confirmed(arm: str, trial: Trial, searched: float, metric: str) -> Confirmed:
+def _confirmed(arm: str, trial: Trial, confirms: Confirms, metric: str) -> Confirmed:
     means, spread = verdict.worth(trial, [metric])
     mean = None if means is None else means[metric]
-    return Confirmed(arm, trial, searched, mean, spread.get(metric), trial.n)
+    schedule = (confirms.epochs.get(arm), int(trial.config["training"]["epochs"]))
+    searched = confirms.values[arm]
+    return Confirmed(arm, trial, searched, schedule, mean, spread.get(metric), trial.n)
 
 
 def _arm(trial: Trial) -> str:

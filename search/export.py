@@ -150,8 +150,11 @@ def _gone(study: Study, trial: Trial, replicate: Replicate, location: str) -> st
 def _space(study: Study, trial: Trial, replicate: Replicate, config: Config) -> str:
     """The trial as a space file of one network, with the seed that trains it again."""
     again = {"seed": study.space.search.seed, "replicates": replicate.number + 1}
+    held = ""
+    if study.space.search.judge == "test":
+        held = "#           (it holds validation images out, which these weights were trained on)\n"
     return (
         f"# Trial {text.clean(trial.name)} of the study {study.name} ({study.uuid}).\n"
-        f"# Run:      eca-search run {CONFIG} name={config.name[:70]}-{trial.number:03d}\n"
+        f"# Run:      eca-search run {CONFIG} name={config.name[:70]}-{trial.number:03d}\n{held}"
         f"{config.to_yaml()}{writer.dump({'search': again})}"
     )

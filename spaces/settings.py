@@ -246,13 +246,15 @@ class Compare(Strict):
 class Confirms(Strict):
     """Which study is confirmed: its name and uuid, and what it had said of each arm.
 
-    ``values`` are the arms' results there, in its ``metric``.
+    ``values`` are the arms' results there, in its ``metric``; ``epochs`` those they were trained
+    for.
     """
 
     study: str
     uuid: str
     metric: str
     values: dict[str, float]
+    epochs: dict[str, int] = Field(default_factory=dict)
 
 
 class Search(Strict):

@@ -143,6 +143,8 @@ def _data(study: Study, found: Confirmation) -> dict[str, Any]:
                 "mean": one.mean,
                 "sd": one.sd,
                 "n": one.n,
+                "searched_epochs": one.schedule[0],
+                "epochs": one.schedule[1],
                 "params": one.trial.costs["params"],
                 "macs": one.trial.costs["macs"],
             }

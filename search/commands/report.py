@@ -29,8 +29,9 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
     """Write what the study in STUDY_DIR has found as one HTML file that needs no network.
 
     The front, the curves and what was stopped and why, kernels by site, the plane of gamma and b,
-    the budget, and the space and versions that it came from; of a comparison every pair. `--paper`
-    adds tables and figures to be set in an article, in DIR/paper, with a methods paragraph.
+    the budget, and the space and versions that it came from; of a comparison every pair, and every
+    confirmation that lies beside the study. `--paper` adds tables and figures to be set in an
+    article, in DIR/paper, with a methods paragraph.
     """
     from search import launch, text
     from search import report as reports
@@ -38,11 +39,12 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
 
     study = launch.load(study_dir)
     folder = study.folder / "report" if out is None else out
-    files = {"report.html": reports.as_html(study).encode()}
+    confirmations = _confirmations(study)
+    files = {"report.html": reports.as_html(study, confirmations).encode()}
     if markdown:
-        files |= reports.as_markdown(study)
+        files |= reports.as_markdown(study, confirmations)
     if paper:
-        found = reports.as_paper(study, _confirmation(study))
+        found = reports.as_paper(study, confirmations)
         files |= {f"paper/{name}": made for name, made in found.items()}
         make_folder(folder / "paper")
     make_folder(folder)
@@ -55,23 +57,22 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
         click.echo(f"written: {text.shown(folder / 'paper')} ({count} files)")
 
 
-def _confirmation(study: Study) -> Study | None:
-    """The newest study beside this one that confirms it."""
+def _confirmations(study: Study) -> tuple[Study, ...]:
+    """Every study beside this one that confirms it, in the order in which they were begun."""
     from search import launch
     from search.errors import JournalError
     from spaces import SpaceError
 
     found: list[Study] = []
     for path in study.folder.parent.glob("*/space.yaml"):
-        folder = path.parent
         if study.uuid not in path.read_text(encoding="utf-8", errors="replace"):
             continue
         try:
-            other = launch.load(folder)
+            other = launch.load(path.parent)
         except (JournalError, SpaceError, OSError) as error:
             warn(f"passed over: {error}")
             continue
         confirms = other.space.search.confirms
         if confirms is not None and confirms.uuid == study.uuid and other.trials:
             found.append(other)
-    return max(found, key=lambda other: other.started, default=None)
+    return tuple(sorted(found, key=lambda other: other.started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search import projection, text
@@ -24,44 +25,44 @@ from search.report.section import Section
 if TYPE_CHECKING:
     from search.study import Study
 
-SECTIONS = (
-    comparison,
-    confirmed,
-    front,
-    effects,
-    curves,
-    kernels,
-    mappings,
-    importance,
-    budget,
-    origin,
-)
-"""In the order in which they are read; one that has nothing to say is left out."""
 
+def sections(study: Study, confirmations: Sequence[Study] = ()) -> tuple[Section, ...]:
+    """Everything there is to say of a study, and of those that confirm it, in reading order.
 
-def sections(study: Study) -> tuple[Section, ...]:
-    """Everything there is to say of a study."""
-    found = (part.section(study) for part in SECTIONS)
+    A section that has nothing to say is left out.
+    """
+    found = (
+        comparison.section(study),
+        confirmed.section(study, confirmations),
+        front.section(study),
+        effects.section(study),
+        curves.section(study),
+        kernels.section(study),
+        mappings.section(study),
+        importance.section(study),
+        budget.section(study),
+        origin.section(study),
+    )
     return tuple(section for section in found if section is not None)
 
 
-def as_html(study: Study) -> str:
+def as_html(study: Study, confirmations: Sequence[Study] = ()) -> str:
     """One self-contained file."""
-    return html.page(study.name, _subtitle(study), sections(study))
+    return html.page(study.name, _subtitle(study), sections(study, confirmations))
 
 
-def as_markdown(study: Study) -> dict[str, bytes]:
+def as_markdown(study: Study, confirmations: Sequence[Study] = ()) -> dict[str, bytes]:
     """`report.md` and the pictures that it links to."""
-    found = sections(study)
+    found = sections(study, confirmations)
     page = markdown.page(study.name, _subtitle(study), found)
     return {"report.md": page.encode(), **markdown.figures(found)}
 
 
-def as_paper(study: Study, confirmation: Study | None = None) -> dict[str, bytes]:
-    """Tables, figures and a methods paragraph; with a study that confirms this one, if any."""
+def as_paper(study: Study, confirmations: Sequence[Study] = ()) -> dict[str, bytes]:
+    """Tables, figures and a methods paragraph, also of the studies that confirm this one."""
     from search.report import paper
 
-    return paper.files(study, confirmation)
+    return paper.files(study, confirmations)
 
 
 def _subtitle(study: Study) -> str:

@@ -1,41 +1,46 @@
-"""What a confirmation came to: search against test images, and how the order held."""
+"""What confirmations came to: search against test images, and how the order held."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import confirming
-from search.report.section import Prose, Section, Table
+from search import confirming, text
+from search.report.section import Part, Prose, Section, Table
 
 if TYPE_CHECKING:
     from search.study import Study
 
 
-def section(study: Study) -> Section | None:
-    """None for a study that confirms no other."""
-    if study.space.search.confirms is None:
-        return None
-    found = confirming.confirmation(study)
-    opening = Prose(
-        f"Networks of {found.study}, trained anew with fresh seeds on training and validation "
-        "images, judged by the test images, which the search never read."
-    )
-    lines = (Prose(f"{line}.") for line in confirming.lines(found))
-    return Section("Confirmed", (opening, table(study), *lines))
+def section(study: Study, confirmations: Sequence[Study]) -> Section | None:
+    """Of a confirmation itself, or of all that confirm a study; None where there is none."""
+    found = told(study, confirmations)
+    return Section("Confirmed", tuple(_parts(found))) if found else None
 
 
-def table(study: Study) -> Table:
-    """A row a network."""
-    heading, *rows = confirming.rows(confirming.confirmation(study))
+def told(study: Study, confirmations: Sequence[Study]) -> Sequence[Study]:
+    """The confirmations that a report on the study is to tell of: itself, or those of it."""
+    return confirmations if study.space.search.confirms is None else [study]
+
+
+def table(confirmations: Sequence[Study]) -> Table:
+    """A row a network; of several confirmations each row says of which."""
+    several = len(confirmations) > 1
+    rows: list[list[str]] = []
+    heading: list[str] = []
+    for one in confirmations:
+        heading, *below = confirming.rows(confirming.confirmation(one))
+        rows += [[one.name, *row] for row in below] if several else below
+    names = ["confirmation", *heading] if several else heading
     caption = "Means over n fresh seeds, ± the sample standard deviation; test images."
-    return Table(heading, rows, left=["network"], caption=caption)
+    return Table(names, rows, left=["confirmation", "network"], caption=caption)
 
 
-def records(study: Study) -> list[dict[str, Any]]:
+def records(confirmations: Sequence[Study]) -> list[dict[str, Any]]:
     """The same as data: a number a cell, accuracies in 0..1, None where there is none."""
-    found = confirming.confirmation(study)
     return [
         {
+            "confirmation": study.name,
             "searched_as": one.original,
             f"search_{found.searched}": one.searched,
             "confirmed_as": one.trial.number,
@@ -45,5 +50,47 @@ def records(study: Study) -> list[dict[str, Any]]:
             "network": one.trial.label.partition(": ")[2],
             **one.trial.costs,
         }
+        for study in confirmations
+        for found in [confirming.confirmation(study)]
         for one in found.networks
     ]
+
+
+def sentence(study: Study) -> str:
+    """What a confirmation has done, with its own numbers, for a methods paragraph."""
+    found = confirming.confirmation(study).networks
+    trained = [one.n for one in found if one.n]
+    few, most = min(trained, default=0), max(trained, default=0)
+    seeds = f"{few} to {most}" if few < most else f"{most}"
+    epochs = {one.trial.config["training"]["epochs"] for one in found}
+    schedule = f" for {_count(epochs.pop(), 'epoch')}" if len(epochs) == 1 else ""
+    unfinished = "" if study.history.ended else " (not finished)"
+    networks = f"{len(found)} of the networks {'was' if len(found) == 1 else 'were'}"
+    return (
+        f"{networks} then trained anew{schedule} with {seeds} fresh seed{'s' * (most != 1)} each "
+        "on training and validation images and judged by the test images, which the search never "
+        f"read{unfinished}."
+    )
+
+
+def _parts(confirmations: Sequence[Study]) -> Iterator[Part]:
+    count = len(confirmations)
+    if count > 1:
+        yield Prose(
+            f"There are {count} confirmations, in the order in which they were begun. All looked "
+            "at the same test images: the best figure among them is a choice again."
+        )
+    for number, study in enumerate(confirmations, 1):
+        found = confirming.confirmation(study)
+        which = f"Confirmation {number} of {count}, " if count > 1 else ""
+        yield Prose(
+            f"{which}{study.name}: networks of {found.study}, trained anew with fresh seeds on "
+            "training and validation images, judged by the test images, which the search never "
+            f"read. {text.tally(study)}."
+        )
+        yield table([study])
+        yield from (Prose(f"{line}.") for line in confirming.lines(found))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

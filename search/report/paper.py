@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, diagram, plots, projection, tables, text
+from search import comparing, confirming, diagram, plots, projection, tables, text
 from search.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
@@ -23,36 +23,36 @@ FEW = 4
 Records = Sequence[Mapping[str, Any]]
 
 
-def files(study: Study, confirmation: Study | None) -> dict[str, bytes]:
-    """Every file by its name; `confirmation` is the study that confirms this one, if there is one.
+def files(study: Study, confirmations: Sequence[Study]) -> dict[str, bytes]:
+    """Every file by its name; `confirmations` are the studies that confirm this one.
 
     A table is LaTeX for readers and CSV as data, a number a cell. What the study has nothing to say
     of is left out: effects need a plain network, a forest plot needs arms.
     """
     made: dict[str, bytes] = {}
-    for name, table, records in _tables(study, confirmation):
+    for name, table, records in _tables(study, confirmations):
         made[f"{name}.tex"] = tabular(table, name).encode()
         made[f"{name}.csv"] = comma_separated(records).encode()
     for name, figure in _figures(study):
         made[f"{name}.svg"] = image(figure, "svg")
         made[f"{name}.pdf"] = image(figure, "pdf")
-    made["methods.tex"] = methods(study, confirmation).encode()
+    made["methods.tex"] = methods(study, confirmations).encode()
     return made
 
 
-def _tables(study: Study, confirmation: Study | None) -> Iterator[tuple[str, Table, Records]]:
+def _tables(study: Study, confirmations: Sequence[Study]) -> Iterator[tuple[str, Table, Records]]:
     if found := effects.effects(study):
         yield "effects", effects.table(study, found), effects.records(found)
-    if (told := _told(study)) is not None:
-        yield "comparison", comparison.pairs(told), comparison.records(told)
+    if (compared := _told(study)) is not None:
+        yield "comparison", comparison.pairs(compared), comparison.records(compared)
     if profiles := mappings.mapped(study):
         metric = mappings.metric(study)
         yield "mappings", mappings.table(profiles, metric), mappings.records(profiles, metric)
     if study.pareto():
         rows = tables.front_rows(study.trials, study.objectives, study.membership())
         yield "front", front.table(study), rows
-    if confirmation is not None:
-        yield "confirmed", confirmed.table(confirmation), confirmed.records(confirmation)
+    if told := confirmed.told(study, confirmations):
+        yield "confirmed", confirmed.table(told), confirmed.records(told)
     yield "budget", budget.table(study), budget.records(study)
 
 
@@ -109,7 +109,7 @@ def _told(study: Study) -> comparing.Told | None:
     return comparing.told(study)
 
 
-def methods(study: Study, confirmation: Study | None) -> str:
+def methods(study: Study, confirmations: Sequence[Study]) -> str:
     """A paragraph that says what was done; every number in it is the journal's."""
     search = study.space.search
     versions = projection.versions(study)
@@ -127,9 +127,10 @@ def methods(study: Study, confirmation: Study | None) -> str:
     if devices := text.trained_on(study):
         said.append(f"They ran on {'; '.join(devices)}.")
     if search.confirms is not None:
+        count, seeds = len(search.confirms.values), search.replicates
         said.append(
-            f"They are {len(study.trials)} networks chosen by the search {search.confirms.study}, "
-            f"trained anew with {search.replicates} seeds that it had not used."
+            f"Of the study {search.confirms.study} these are {count} network{'s' * (count != 1)}, "
+            f"trained anew with {seeds} seed{'s' * (seeds != 1)} that it had not used."
         )
     elif study.space.arms is not None:
         compare = search.compare
@@ -156,14 +157,14 @@ def methods(study: Study, confirmation: Study | None) -> str:
             + ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
             + f" and an accuracy of {study.chance:g}."
         )
-    if confirmation is not None:
-        said.append(
-            f"{len(confirmation.trials)} of the networks were then trained anew with "
-            f"{confirmation.space.search.replicates} fresh seeds on training and validation "
-            "images and judged by the test images, which the search never read."
-        )
-        if any("search.replicates" in changes for changes in confirmation.history.edits):
-            said.append("Note: seeds were added after their first results were seen.")
+    if len(confirmations) > 1:
+        said.append(f"There were {len(confirmations)} confirmations of it.")
+    for confirmation in confirmed.told(study, confirmations):
+        if confirmation is not study:
+            which = f"In {confirmation.name}, " if len(confirmations) > 1 else ""
+            said.append(which + confirmed.sentence(confirmation))
+        if confirming.confirmation(confirmation).added:
+            said.append(f"Note: {confirming.ADDED}.")
     used = ", ".join(
         f"{name} {versions[name]}"
         for name in ("eca-search", "torch", "optuna", "ray")

@@ -176,6 +176,22 @@ def test_a_comparison_reads_in_plain_words(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("_compared")
+def test_the_card_of_an_arm(run: Run, folder: Path) -> None:
+    """Of which comparison it is an arm, under all its names, and that no test image was read."""
+    number = next(
+        trial.number
+        for trial in search.load(folder / "runs" / "rules-compare").trials
+        if trial.aliases
+    )
+    assert run("export", "runs/rules-compare", str(number), "--out", "arm")[0] == 0
+    said = (folder / "arm" / "README.md").read_text()
+    assert "Arms `published`, `k3`, at backbone.width=0.5, of 3 arms of a comparison" in said
+    assert "their validation accuracy: " in said
+    assert "No test set was read, and no figure here is of one." in said
+    assert "of a search" not in said
+
+
+@pytest.mark.usefixtures("_compared")
 def test_more_seeds_are_owned_up_to(run: Run) -> None:
     """A resume with more seeds goes on, and the result says that it looked in between."""
     code, out, err = run("resume", "runs/rules-compare", "search.replicates=8")

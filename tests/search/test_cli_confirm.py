@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +130,9 @@ def test_a_longer_schedule_is_what_a_confirmation_is_for(longer: Path) -> None:
     found, known = search.load(longer), search.load(longer.with_name("plain"))
     assert [len(r.curve) for trial in found.trials for r in trial.replicates] == [2, 2]
     assert {t.identity for t in found.trials} == {t.identity for t in known.trials[:2]}
+    assert "trained for 2 epochs, by the search for 1: what that adds is in the difference" in [
+        *confirming.lines(confirming.confirmation(found))
+    ]
 
 
 @pytest.mark.parametrize("asked", ["", ",", "0,", "7", "0,x", "-1"])
@@ -220,6 +225,74 @@ def test_one_that_was_interrupted_goes_on(run: Run, folder: Path) -> None:
         ("finished", 2, 20),
         ("finished", 2, 20),
     ]
+
+
+def test_the_card_of_a_confirmed_network(run: Run, longer: Path) -> None:
+    """Which images it saw, what it is worth on the test images, and what the search had said."""
+    trial = search.load(longer).trials[0]
+    assert run("export", "runs/longer", "0", "--out", "confirmed")[0] == 0
+    said = (longer.parents[1] / "confirmed" / "README.md").read_text()
+    value = (trial.objectives or {})["test_accuracy"]
+    assert f"- their test accuracy: {value:.4f}" in said
+    assert f"- test_accuracy over seeds: {value:.4f} (n = 1, no sd of one)" in said
+    known = search.load(longer.with_name("plain"))
+    original = int(trial.values["arm"].removeprefix("t"))
+    before = (known.trials[original].objectives or {})["val_accuracy"]
+    assert f"as its trial {original}: val_accuracy {before:.4f}" in said
+    assert "One of 2 networks of the study plain that were trained anew" in said
+    assert "judged by the test images" in said
+    assert "Nothing was held out: `val: 0.1` was trained on too." in said
+    assert f"it confirms study plain `{known.uuid}`" in said
+    assert "No test set" not in said
+    assert "of a search" not in said
+    again = (longer.parents[1] / "confirmed" / "config.yaml").read_text()
+    assert "it holds validation images out, which these weights were trained on" in again
+
+
+def test_a_report_tells_of_every_confirmation(run: Run, longer: Path) -> None:
+    """Of one without ado; of several each by its name and numbers, and that there are several."""
+    out = longer.parent / "alone"
+    shutil.copytree(longer, out / "longer")
+    shutil.copytree(longer.with_name("plain"), out / "plain")
+    assert run("report", str(out / "plain"), "--markdown", "--paper")[0] == 0
+    made = out / "plain" / "report"
+    for page in ("report.html", "report.md"):
+        said = (made / page).read_text()
+        assert "shrinkage (search minus confirmed)" in said
+        assert "There are" not in said
+    (epochs,) = {trial.config["training"]["epochs"] for trial in search.load(longer).trials}
+    assert (
+        f"2 of the networks were then trained anew for {epochs} epochs with 1 fresh seed each on "
+        "training and validation images"
+    ) in (made / "paper" / "methods.tex").read_text()
+
+    asked = ("--trials", "0", "--replicates", "2", "--name", "second")
+    assert run("confirm", str(out / "plain"), *asked)[0] == 0
+    assert run("report", str(out / "plain"), "--markdown", "--paper")[0] == 0
+    for page in ("report.html", "report.md"):
+        said = (made / page).read_text()
+        assert "There are 2 confirmations" in said
+        assert "Confirmation 1 of 2, longer:" in said
+        assert "Confirmation 2 of 2, second:" in said
+    rows = list(csv.DictReader((made / "paper" / "confirmed.csv").open()))
+    assert [(row["confirmation"], row["n"]) for row in rows] == [
+        ("longer", "1"),
+        ("longer", "1"),
+        ("second", "2"),
+    ]
+    said = (made / "paper" / "methods.tex").read_text()
+    assert "There were 2 confirmations of it." in said
+    assert f"In longer, 2 of the networks were then trained anew for {epochs} epochs with 1" in said
+    assert (
+        "In second, 1 of the networks was then trained anew for 1 epoch with 2 fresh seeds" in said
+    )
+    assert run("report", str(out / "second"), "--paper")[0] == 0
+    own = out / "second" / "report" / "paper"
+    assert len((own / "confirmed.csv").read_text().splitlines()) == 2
+    assert (
+        "Of the study plain these are 1 network, trained anew with 2 seeds"
+        in (own / "methods.tex").read_text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_the_methods_say_how_it_was_done(study: Study, files: dict[str, bytes]) 
     assert study.history.study["versions"]["torch"] in said
     device = study.trials[0].latencies[0].device
     assert f"They ran on {latex.escape(device)}." in said
-    searched = paper.methods(search.load(LAPTOP), None)
+    searched = paper.methods(search.load(LAPTOP), ())
     assert "32 networks were proposed by Optuna's TPESampler" in searched
     assert "17 finished, 15 were stopped, 0 failed" in searched
 
