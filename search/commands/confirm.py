@@ -76,16 +76,20 @@ def confirm(
     `training.epochs=200`, never the network or the data. It is a study of its own beside STUDY_DIR,
     named STUDY-confirm, which can be resumed; with that study for STUDY_DIR: what it has come to.
     """
-    from search import confirming, launch
+    from search import confirming, launch, text
 
     if front and chosen is not None:
         raise click.UsageError("--front or --trials, not both")
     study = launch.load(study_dir)
     if study.space.search.confirms is not None:
-        if overrides or chosen is not None or front:
-            raise click.UsageError(f"{study_dir} is a confirmation: `eca-search resume` goes on")
+        if given := _given():
+            said = f"{study_dir} is a confirmation, which takes no {given[0]} any more"
+            resume = text.typed("resume", study.folder, None)
+            raise click.UsageError(f"{said}: `{resume}` goes on, search.replicates=N adds seeds")
         _told(study, as_json)
         return 0
+    if not study.history.ended:
+        warn(f"note: {study.name} is not over: these are its best networks so far")
     if chosen is not None:
         trials = [trial_of(study, asked.strip()) for asked in chosen.split(",")]
         trials = list({trial.number: trial for trial in trials}.values())
@@ -115,6 +119,19 @@ def confirm(
         )
 
     return drive(start, lambda ended: _told(ended, as_json))
+
+
+def _given() -> list[str]:
+    """What the command line says of how to confirm, as it is typed."""
+    context = click.get_current_context()
+    return [
+        param.opts[0] if isinstance(param, click.Option) else "KEY.PATH=VALUE"
+        for param in context.command.params
+        if param.name in context.params
+        and param.name not in ("study_dir", "as_json")
+        and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+        and context.params[param.name] != ()
+    ]
 
 
 def _told(study: Study, as_json: bool) -> None:

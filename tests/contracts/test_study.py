@@ -511,6 +511,12 @@ def test_arms_are_trained_once_each_and_confirmed_by_the_test_images(
     confirmed = search.run(chosen, out=out, executor=executor)
     (curve,) = [replicate.curve for trial in confirmed.trials for replicate in trial.replicates]
     assert len(curve) == 4
+    seeds, fresh = (
+        {replicate.seed for trial in one.trials for replicate in trial.replicates}
+        for one in (study, confirmed)
+    )
+    assert len(seeds) == 2
+    assert seeds.isdisjoint(fresh)
     assert all("test_accuracy" in metrics and "val_accuracy" not in metrics for metrics in curve)
     assert nothing_runs(confirmed)
 

@@ -227,6 +227,19 @@ def test_one_that_was_interrupted_goes_on(run: Run, folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "more", ["--replicates=9", "--front", "--trials=0", "training.epochs=3", "--name=x", "--resume"]
+)
+def test_what_it_has_come_to_is_told_of_it_alone(run: Run, longer: Path, more: str) -> None:
+    """What would be done otherwise is refused, never passed over: `resume` does it."""
+    code, out, err = run("confirm", str(longer), more)
+    assert code == 2
+    assert not out
+    assert "`eca-search resume runs/longer` goes on, search.replicates=N adds seeds" in err
+    assert len(err.splitlines()) <= 6
+    assert run("confirm", str(longer), "--json")[0] == 0
+
+
 def test_the_card_of_a_confirmed_network(run: Run, longer: Path) -> None:
     """Which images it saw, what it is worth on the test images, and what the search had said."""
     trial = search.load(longer).trials[0]

@@ -23,8 +23,9 @@ from search import export as exporting
 from search.cli import main
 from search.study import Study, seed_of
 from search.trial import Ending
-from trainers import checkpoint
+from trainers import checkpoint, portable
 from trainers.batches import open_batches
+from trainers.build import drawn
 
 Synthetic = Callable[..., Study]
 SPACE = """\
@@ -53,9 +54,10 @@ import sys
 sys.path.append(sys.argv[1])
 import torch
 
-images = torch.load(sys.argv[3], weights_only=True)
-net = torch.export.load(sys.argv[2]).module()
-torch.save([net(batch) for batch in images], sys.argv[4])
+images = torch.load(f"{sys.argv[2]}/images.pt", weights_only=True)
+for name in sys.argv[3:]:
+    net = torch.export.load(f"{sys.argv[2]}/{name}.pt2").module()
+    torch.save([net(batch) for batch in images], f"{sys.argv[2]}/{name}.logits")
 others = {"spaces", "trainers", "search", "safetensors", "pydantic", "numpy"} & set(sys.modules)
 sys.exit(" ".join(others) or 0)
 """
@@ -91,24 +93,29 @@ def test_the_files_are_told(
         assert file == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def torch_alone(folder: Path, names: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the programs NAME.pt2 of a folder on its images.pt, where there is torch and no more."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in TORCH:
+        packages.joinpath(name).symlink_to(Path(torch.__file__).parents[1] / name)
+    return subprocess.run(  # -I and -S: no PYTHONPATH, no working folder, no site-packages
+        [sys.executable, "-I", "-S", "-c", TORCH_ALONE, packages, folder, *names],
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_a_process_with_torch_alone(exported: Path, trained: Path, tmp_path: Path) -> None:
     """The program gives the validation logits of the trained network, bit for bit, elsewhere."""
     trial = search.load(trained).trials[0]
     config = spaces.Config.model_validate(trial.config)
     batches = list(open_batches(config, torch.device("cpu"))[1].ordered())
     torch.save([images for images, _ in batches], tmp_path / "images.pt")
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for name in TORCH:
-        packages.joinpath(name).symlink_to(Path(torch.__file__).parents[1] / name)
-    files = [exported / "model.pt2", tmp_path / "images.pt", tmp_path / "logits.pt"]
-    done = subprocess.run(  # -I and -S: no PYTHONPATH, no working folder, no site-packages
-        [sys.executable, "-I", "-S", "-c", TORCH_ALONE, packages, *files],
-        capture_output=True,
-        text=True,
-    )
+    shutil.copy(exported / "model.pt2", tmp_path)
+    done = torch_alone(tmp_path, ["model"])
     assert done.returncode == 0, done.stderr
-    logits = torch.load(tmp_path / "logits.pt", weights_only=True)
+    logits = torch.load(tmp_path / "model.logits", weights_only=True)
     network = trainers.build(config).eval()
     network.load_state_dict(safetensors.torch.load_file(exported / "weights.safetensors"))
     with torch.inference_mode():
@@ -121,6 +128,67 @@ def test_a_process_with_torch_alone(exported: Path, trained: Path, tmp_path: Pat
     count = sum(len(labels) for _, labels in batches)
     # of the averaged weights: the last ones' accuracy is another
     assert right / count == pytest.approx(trial.replicates[0].curve[-1]["val_accuracy"])
+
+
+NETWORKS = {
+    "resnet none": ("resnet", {"name": "none"}),
+    "resnet se": ("resnet", {"name": "se", "reduction": 4}),
+    "resnet eca log2": ("resnet", {"name": "eca"}),
+    "resnet eca linear": (
+        "resnet",
+        {"name": "eca", "position": "mid", "mapping": {"name": "linear", "gamma": 8}},
+    ),
+    "resnet eca per stage": (
+        "resnet",
+        {"name": "eca", "mapping": {"name": "per_stage", "kernel_sizes": [3, 5, 7]}},
+    ),
+    "mobilenetv2 none": ("mobilenetv2", {"name": "none"}),
+    "mobilenetv2 se": ("mobilenetv2", {"name": "se", "position": "mid"}),
+    "mobilenetv2 eca linear": (
+        "mobilenetv2",
+        {"name": "eca", "mapping": {"name": "linear", "gamma": 32}},
+    ),
+    "mobilenetv2 eca per stage": (
+        "mobilenetv2",
+        {"name": "eca", "mapping": {"name": "per_stage", "kernel_sizes": [1, 1, 1, 1, 3, 3, 3]}},
+    ),
+}
+"""Backbone and attention of networks that are written as programs."""
+
+
+def test_every_kind_of_network_runs_with_torch_alone(tmp_path: Path) -> None:
+    """Equal logits for batches of one and of five, whatever attends, and from whatever mapping."""
+    images = [torch.randn(count, 1, 8, 8) for count in (1, 5)]
+    torch.save(images, tmp_path / "images.pt")
+    wanted = {}
+    for number, (backbone, attention) in enumerate(NETWORKS.values()):
+        size = {"depth": 8} if backbone == "resnet" else {}
+        config = spaces.Config.model_validate(
+            {
+                "name": "any",
+                "dataset": {"name": "digits"},
+                "backbone": {"name": backbone, "width": 0.25, **size},
+                "attention": attention,
+                "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
+            }
+        )
+        network = drawn(config, seed=number).eval()
+        torch.manual_seed(number)
+        for name, moved in network.named_buffers():  # as training leaves them: not 0 and 1
+            if name.endswith(("running_mean", "running_var")):
+                moved.uniform_(0.5, 1.5)
+        (tmp_path / f"{number}.pt2").write_bytes(portable.program(network, config))
+        with torch.inference_mode():
+            wanted[number] = [network(batch) for batch in images]
+    names = [str(number) for number in wanted]
+    done = torch_alone(tmp_path, names)
+    assert done.returncode == 0, done.stderr
+    for number, logits in wanted.items():
+        found = torch.load(tmp_path / f"{number}.logits", weights_only=True)
+        for told, own in zip(found, logits, strict=True):
+            assert own.std() > 0
+            # the same operations in the same order: what differs is rounding, if anything
+            torch.testing.assert_close(told, own, rtol=1e-4, atol=1e-5)
 
 
 def test_the_weights_are_the_average(exported: Path, trained: Path) -> None:
