@@ -140,10 +140,8 @@ class Pruning:
             pruner=pruner(self._spec, costs=self._tolerances),
         )
         built = self.study.pruner
-        self._rungs = None
-        if (
-            isinstance(built, ParetoPruner) and built.costs == self._tolerances
-        ):  # asked from its arrays, whose answers are the same
+        self._rungs: Rungs | None = None  # what a ParetoPruner is asked from, with its answers
+        if isinstance(built, ParetoPruner) and built.costs == self._tolerances:
             cheaper = self._among == "cheaper"
             self._rungs = Rungs(built, maximize=goal == "max", cheaper=cheaper)
         self._trials: list[optuna.Trial] = []
@@ -213,6 +211,8 @@ class Pruning:
         value = curve[max(curve)] if curve else math.nan
         if outcome == "finished" and not math.isnan(value):
             self.study.tell(number, value)
+            if self._rungs is not None:
+                self._rungs.complete(number)
         elif outcome == "pruned":
             self.study.tell(number, state=TrialState.PRUNED)
         else:
@@ -223,9 +223,10 @@ class Pruning:
     def _ask(self, number: int) -> str | None:
         last = self._epochs[number]
         if self._rungs is not None:
+            if last is not None and max(self._curves[number]) >= last:
+                return None
             verdict = self._rungs.stops(number)
-            over = last is not None and max(self._curves[number]) >= last
-            return None if verdict is None or over else f"{self._spec['name']}: {verdict}"
+            return None if verdict is None else f"{self._spec['name']}: {verdict}"
         trial = self._trials[number]
         peers = None if self._among == "all" else self._cheaper(number)
         with self._peers.only(peers):

@@ -1,83 +1,81 @@
 """What `ParetoPruner` decides, from arrays that grow with the reports.
 
 The pruner itself is a function of `study.get_trials()`: it reads every trial again for each answer,
-and sorts all of them, which grows with the square of their number. Here the values at each rung are
-kept, with the fronts they lie in. The answers are the pruner's.
+and compares each with each, which grows with the square of their number. Here the values at every
+rung are kept with their deficits, and an answer takes one look at each row. The answers are the
+pruner's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto import nondominated
-from search.pareto_pruner import ParetoPruner, Verdict, deficits
+from search.pareto_pruner import LEARNT, ParetoPruner, Verdict, deficits
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 class _Rung:
     """Who has reached it: one row a trial, its value (to be minimised) and its costs in bands.
 
-    Each row's front, counted from 0, is kept as rows come: one more than the last front that a row
-    dominating it is in.
+    The deficits of the rows are kept as rows come.
     """
 
     def __init__(self, columns: int) -> None:
         self._rows: Floats = np.empty((16, columns))
         self._numbers: Ints = np.empty(16, dtype=np.int64)
-        self._fronts: Ints = np.empty(16, dtype=np.int64)
-        self._place: dict[int, int] = {}  # trial -> row
-        self._whole = True  # whether the fronts are known
+        self._deficits: Floats = np.empty(16)
+        self._row: dict[int, int] = {}
+        self._whole = True  # whether the deficits are known
 
-    def all(self) -> tuple[Floats, Ints, Ints]:
-        """Rows, the trials' numbers, and their fronts."""
-        size = len(self._place)
+    def all(self) -> tuple[Floats, Ints, Floats]:
+        """Rows, the trials' numbers, and their deficits."""
+        size = len(self._row)
         if not self._whole:
-            self._fronts[:size] = _sorted(self._rows[:size])
+            self._deficits[:size] = deficits(self._rows[:size])
             self._whole = True
-        return self._rows[:size], self._numbers[:size], self._fronts[:size]
+        return self._rows[:size], self._numbers[:size], self._deficits[:size]
 
     def put(self, number: int, row: tuple[float, ...]) -> None:
-        """One more; who is dominated by it, in its own front, moves to the next, and so on."""
-        at = len(self._place)
+        """One more: it is behind who costs no more, and who costs no less may now be behind it."""
+        at = len(self._row)
         if at == len(self._rows):
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
             self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
-            self._fronts = np.concatenate([self._fronts, np.empty_like(self._fronts)])
-        rows, _, fronts = self.all()
+            self._deficits = np.concatenate([self._deficits, np.empty_like(self._deficits)])
+        rows, _, known = self.all()
         new = np.array(row)
-        better = (rows <= new).all(axis=1) & (rows < new).any(axis=1)
-        front = int(fronts[better].max(initial=-1)) + 1
-        self._place[number] = at
-        self._rows[at], self._numbers[at], self._fronts[at] = new, number, front
-        moved = np.array([at])
-        while len(moved):
-            others = np.setdiff1d(np.flatnonzero(fronts == front), moved)
-            by = self._rows[moved][:, None, :]
-            worse = (by <= rows[others]).all(axis=2) & (by < rows[others]).any(axis=2)
-            if moved[0] != at:
-                fronts[moved] = front
-            moved = others[worse.any(axis=0)]
-            front += 1
+        affordable = (rows[:, 1:] <= new[1:]).all(axis=1)
+        dearer = (rows[:, 1:] >= new[1:]).all(axis=1)
+        known[dearer] = np.maximum(known[dearer], rows[dearer, 0] - new[0])
+        self._row[number] = at
+        self._rows[at], self._numbers[at] = new, number
+        self._deficits[at] = new[0] - rows[affordable, 0].min(initial=new[0])
 
     def drop(self, number: int) -> None:
         """One less, if it is there."""
-        at = self._place.pop(number, None)
+        at = self._row.pop(number, None)
         if at is None:
             return
         self._whole = False
-        if at < (last := len(self._place)):  # the last one takes its row
+        if at < (last := len(self._row)):  # the last one takes its row
             moved = int(self._numbers[last])
             self._rows[at], self._numbers[at] = self._rows[last], moved
-            self._place[moved] = at
+            self._row[moved] = at
 
     def row(self, number: int) -> int:
         """Where a trial stands."""
-        return self._place[number]
+        return self._row[number]
+
+    def rows_of(self, numbers: Ints) -> Ints:
+        """Where trials stand, -1 for one that is not here."""
+        return np.array([self._row.get(number, -1) for number in numbers.tolist()], dtype=np.int64)
 
 
 class Rungs:
@@ -94,6 +92,7 @@ class Rungs:
         self._last: dict[int, tuple[int, float]] = {}  # trial -> its newest step, and the value
         self._due: dict[int, int] = {}  # trial -> the rung that its newest step has reached
         self._rungs: dict[int, _Rung] = {}
+        self._ends = _Rung(1 + len(pruner.costs))  # of the complete trials, their last values
 
     def begin(self, number: int, bands: tuple[float, ...]) -> None:
         """A trial starts, with its costs in bands."""
@@ -104,13 +103,16 @@ class Rungs:
         before = self._last.get(number, (0, 0.0))[0]
         self._last[number] = step, value
         self._due.pop(number, None)
-        rung = self._pruner.first_rung
-        while rung <= step:
+        for rung in self._pruner.rungs(step):
             if rung > before:
                 self._due[number] = rung
                 if math.isfinite(value):
                     self._rung(rung).put(number, (self._sign * value, *self._bands[number]))
-            rung *= self._pruner.reduction_factor
+
+    def complete(self, number: int) -> None:
+        """It has trained to its end."""
+        if number in self._last and math.isfinite(value := self._last[number][1]):
+            self._ends.put(number, (self._sign * value, *self._bands[number]))
 
     def drop(self, number: int) -> None:
         """It has failed, or begins anew: what it has reported counts for nobody."""
@@ -121,43 +123,70 @@ class Rungs:
 
     def stops(self, number: int) -> Verdict | None:
         """Why the trial ends at its newest step; None where it goes on, or is between rungs."""
-        rung = self._due.get(number)
-        if rung is None:
+        verdict = self.judge(number)
+        return verdict if verdict is not None and self._pruner.ends(number, verdict) else None
+
+    def judge(self, number: int) -> Verdict | None:
+        """How the trial stands at the rung its newest step has reached; None between rungs."""
+        at = self._due.get(number)
+        if at is None:
             return None
         step, value = self._last[number]
         if not math.isfinite(value):
-            return Verdict(step, value, 0, 0, 0, 0, ())
-        rows, numbers, fronts = self._rungs[rung].all()
-        at = self._rungs[rung].row(number)
-        own, front = rows[at], int(fronts[at])
-        if self._cheaper:  # whoever dominates one of them is one of them: the fronts are the same
-            seen = (rows[:, 1:] <= own[1:]).all(axis=1)
-            rows, numbers, fronts = rows[seen], numbers[seen], fronts[seen]
-        kept = math.ceil(len(rows) / self._pruner.reduction_factor)
-        place, peers = int((fronts < front).sum()), fronts == front
-        if front == 0 or place + int(peers.sum()) - 1 < kept:
-            return None
-        at_least = place >= kept
-        if not at_least:
-            gap = deficits(own[None, :], rows)[0]
-            place += int((deficits(rows[peers], rows) < gap).sum())
-            if place < kept:
-                return None
+            return Verdict(step, value, 0, 0.0, 0, 0, 0.0, ())
+        rung = self._rungs[at]
+        rows, numbers, behind = rung.all()
+        own, mine = rows[rung.row(number)], behind[rung.row(number)]
+        seen = self._seen(rows, own)
         better = (rows <= own).all(axis=1) & (rows < own).any(axis=1)
         best_first = np.lexsort((numbers[better], rows[better, 0]))
-        dominators = tuple(int(n) for n in numbers[better][best_first])
-        return Verdict(step, value, len(rows), front, place, kept, dominators, at_least)
+        return Verdict(
+            step=step,
+            value=value,
+            rivals=int(seen.sum()),
+            deficit=float(mine),
+            place=int((behind[seen] < mine).sum()),
+            kept=math.ceil(int(seen.sum()) / self._pruner.reduction_factor),
+            comeback=max(self._comebacks(at, own), default=0.0),
+            dominators=tuple(int(n) for n in numbers[better][best_first]),
+        )
+
+    def _comebacks(self, at: int, own: Floats) -> Iterator[float]:
+        """For each later front the largest deficit at a rung of those who are on it."""
+        rung = self._rungs[at]
+        _, _, behind = rung.all()
+        later = self._pruner.after(at)
+        while later in self._rungs:
+            if (found := self._from_behind(rung, self._rungs[later], own, behind)) is None:
+                break
+            yield found
+            later = self._pruner.after(later)
+        if (found := self._from_behind(rung, self._ends, own, behind)) is not None:
+            yield found
+
+    def _from_behind(self, rung: _Rung, later: _Rung, own: Floats, behind: Floats) -> float | None:
+        """The largest deficit at `rung` of who is on the front of `later`; None where too few are
+        known at both.
+        """
+        rows, numbers, gaps = later.all()
+        before = rung.rows_of(numbers)
+        both = np.asarray(self._seen(rows, own) & (before >= 0))
+        if both.sum() < LEARNT:
+            return None
+        if (before < 0).any():  # a number here and none there: it is no rival, nor on the front
+            gaps = np.zeros_like(gaps)
+            gaps[both] = deficits(rows[both])
+        return float(behind[before[both & (gaps == 0)]].max())
+
+    def _seen(self, rows: Floats, own: Floats) -> Bools:
+        """The rivals among rows. Whoever is ahead of one of them is one of them: with `cheaper`
+        their deficits are the same.
+        """
+        if not self._cheaper:
+            return np.ones(len(rows), dtype=np.bool_)
+        return np.asarray((rows[:, 1:] <= own[1:]).all(axis=1))
 
     def _rung(self, rung: int) -> _Rung:
         if rung not in self._rungs:
             self._rungs[rung] = _Rung(1 + len(self._pruner.costs))
         return self._rungs[rung]
-
-
-def _sorted(rows: Floats) -> Ints:
-    """The front of every row."""
-    fronts, left = np.zeros(len(rows), dtype=np.int64), np.arange(len(rows))
-    while len(left):
-        left = left[~nondominated(rows[left])]
-        fronts[left] += 1
-    return fronts

@@ -33,7 +33,10 @@ def words(
         return f"{name}: nan at epoch {step}"
     match name:
         case "ParetoPruner":
-            return f"{name}: {ParetoPruner(costs=costs, **arguments).judge(study, trial)}"
+            asked = study.pruner  # it remembers those that are over, unless another one wraps it
+            if not isinstance(asked, ParetoPruner):
+                asked = ParetoPruner(costs=costs, **arguments)
+            return f"{name}: {asked.judge(study, trial)}"
         case "PatientPruner":
             text = f"{name}: no gain for {spec['patience']} epochs at epoch {step} ({value:.4g})"
             wrapped = spec.get("wrapped")

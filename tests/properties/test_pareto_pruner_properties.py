@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 import optuna
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.pareto_pruner import ParetoPruner, Verdict
+from search.pareto_pruner import LEARNT, ParetoPruner, Verdict
 from search.pruning import Pruning
 
 COSTS = {"params": 0.01, "macs": 0.01}
@@ -83,8 +84,8 @@ def test_the_front_is_never_stopped(own: Rival, others: list[Rival], factor: int
         for other in others
     )
     result = verdict(own, others, factor)
-    assert (result.rank == 0) == undominated == (not result.dominators)
-    assert not (undominated and result.stops)
+    assert undominated == (not result.dominators)
+    assert not (undominated and (result.stops or result.deficit > 0))
 
 
 @given(own=rivals, others=fields, factor=factors, draw=st.randoms(use_true_random=False))
@@ -95,20 +96,21 @@ def test_the_order_of_the_rivals_changes_nothing(
     shuffled = list(others)
     draw.shuffle(shuffled)  # type: ignore[attr-defined]
     one, two = verdict(own, others, factor), verdict(own, shuffled, factor)
-    assert (one.stops, one.rank, one.place, one.kept) == (two.stops, two.rank, two.place, two.kept)
+    assert (one.stops, one.deficit, one.place) == (two.stops, two.deficit, two.place)
+    assert (one.kept, one.comeback) == (two.kept, two.comeback)
 
 
 @given(own=rivals, others=fields, new=rivals, factor=factors)
 def test_a_dominated_rival_hurts_nobody_who_dominates_it(
     own: Rival, others: list[Rival], new: Rival, factor: int
 ) -> None:
-    """Who goes on still does when a rival joins that it dominates: its rank and place stay, and
-    the quota never shrinks.
+    """Who goes on still does when a rival joins that it dominates: its place and deficit stay,
+    and the quota never shrinks.
     """
     if not own.dominates(new):
         return
     before, after = verdict(own, others, factor), verdict(own, [*others, new], factor)
-    assert (after.rank, after.place) == (before.rank, before.place)
+    assert (after.deficit, after.place) == (before.deficit, before.place)
     assert not (after.stops and not before.stops)
 
 
@@ -167,52 +169,135 @@ def test_rivals_without_a_number_do_not_count(own: Rival, others: list[Rival], f
     assert verdict(own, [*others, *lost], factor) == verdict(own, others, factor)
 
 
-bands = st.builds(Rival, accuracies, sizes, sizes)
-curves = st.lists(
-    st.tuples(
-        bands, st.lists(accuracies | st.just(math.nan), min_size=1, max_size=9), st.booleans()
-    ),
-    min_size=1,
-    max_size=16,
-)
+@dataclass(frozen=True)
+class Finished:
+    """A trial that was trained to its end: its accuracy at the rung and in the end, its costs."""
+
+    early: float
+    late: float
+    params: float
+    macs: float
+
+    def dominates(self, other: Finished) -> bool:
+        """At the rung and in the end."""
+        here = (Rival(one.early, one.params, one.macs) for one in (self, other))
+        end = (Rival(one.late, one.params, one.macs) for one in (self, other))
+        return next(here).dominates(next(here)) and next(end).dominates(next(end))
+
+
+ended = st.builds(Finished, accuracies, accuracies, sizes, sizes)
+
+
+def learnt(own: Rival, known: list[Finished], factor: int = 3) -> Verdict:
+    """The trial `own` judged at the first of two steps, among trials that have finished both."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    for one in known:
+        study.add_trial(
+            create_trial(
+                value=one.late,
+                intermediate_values={1: one.early, 2: one.late},
+                user_attrs={"params": one.params, "macs": one.macs},
+            )
+        )
+    study.add_trial(frozen(own, TrialState.RUNNING))
+    result = ParetoPruner(costs=COSTS, reduction_factor=factor).judge(study, study.trials[-1])
+    assert result is not None
+    return result
 
 
 @given(
-    curves, factors, st.integers(1, 3), st.booleans(), st.sampled_from(["max", "min"]), st.data()
+    own=rivals,
+    known=st.lists(ended, min_size=LEARNT - 1, max_size=20),
+    new=ended,
+    worst=st.booleans(),
 )
+def test_what_is_dominated_throughout_teaches_nothing(
+    own: Rival, known: list[Finished], new: Finished, worst: bool
+) -> None:
+    """A finished rival that is behind at the rung and in the end moves neither deficits nor the
+    margin that was learnt, and stops nobody who is better than it.
+    """
+    if worst:
+        new = Finished(-1.0, -1.0, 1e6, 1e6)
+    elif not any(other.dominates(new) for other in known):
+        return
+    before, after = learnt(own, known), learnt(own, [*known, new])
+    assert after.deficit == before.deficit
+    if len(known) >= LEARNT:
+        assert after.comeback == before.comeback
+    if own.dominates(Rival(new.early, new.params, new.macs)):
+        assert not (after.stops and not before.stops)
+
+
+@given(own=rivals, known=st.lists(ended, min_size=LEARNT, max_size=20), data=st.data())
+def test_who_is_no_further_behind_than_a_comeback_goes_on(
+    own: Rival, known: list[Finished], data: st.DataObject
+) -> None:
+    """Whatever the quota says, and in whatever order they had finished."""
+    result = learnt(own, known, factor=20)
+    assert not (result.stops and result.deficit <= result.comeback)
+    shuffled = data.draw(st.permutations(known))
+    again = learnt(own, shuffled, factor=20)
+    assert (again.comeback, again.stops) == (result.comeback, result.stops)
+    front = [one for one in known if not any(other.dominates(one) for other in known)]
+    assert result.comeback <= max(
+        max(rival.early for rival in (*known, Finished(own.accuracy, 0, 0, 0))) - one.early
+        for one in front
+    )
+
+
+bands = st.builds(Rival, accuracies, sizes, sizes)
+reported = st.lists(
+    st.tuples(
+        bands, st.lists(accuracies | st.just(math.nan), min_size=1, max_size=9), st.integers(0, 3)
+    ),
+    min_size=1,
+    max_size=24,
+)
+ENDS = ("finished", "pruned", "crashed", "finished")
+
+
+@given(reported, factors, st.booleans(), st.sampled_from(["max", "min"]), st.data())
 def test_a_search_asks_arrays_that_answer_as_the_pruner_does(
-    trials: list[tuple[Rival, list[float], bool]],
+    trials: list[tuple[Rival, list[float], int]],
     factor: int,
-    first: int,
     cheaper: bool,
     goal: str,
     data: st.DataObject,
 ) -> None:
-    """Whatever is reported in whatever order, and whoever fails or begins anew meanwhile."""
+    """Whatever is reported in whatever order, and whoever finishes, fails or begins anew."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spec = {"name": "ParetoPruner", "reduction_factor": factor, "first_rung": first}
-    among = "cheaper" if cheaper else "all"
-    pruning = Pruning({**spec, "among": among}, name="x", goal=goal, costs=COSTS)
-    reference = ParetoPruner(costs=COSTS, reduction_factor=factor, first_rung=first)
+    spec = {"name": "ParetoPruner", "reduction_factor": factor, "spacing": 1.4}
+    pruning = Pruning(
+        {**spec, "among": "cheaper" if cheaper else "all"}, name="x", goal=goal, costs=COSTS
+    )
+    reference = ParetoPruner(costs=COSTS, reduction_factor=factor, spacing=1.4)
     going: dict[int, list[float]] = {}
     for number, (rival, curve, _) in enumerate(trials):
         pruning.begin(number, {"params": rival.params, "macs": rival.macs})
         going[number] = list(curve)
-    while going:
-        number = data.draw(st.sampled_from(sorted(going)))
-        epoch = len(trials[number][1]) - len(going[number]) + 1
-        pruning.report(number, epoch, going[number].pop(0))
-        frozen = pruning.study.get_trials(deepcopy=False)[number]
-        seen = pruning._cheaper(number) if cheaper else None
-        with pruning._peers.only(seen):
-            judged = reference.judge(pruning.study, frozen)
-        said = pruning.stop(number)
-        assert (said is not None) == (judged is not None and judged.stops)
-        if judged is not None and said is not None and judged.dominators:
-            assert str(judged).partition("better at ")[2] == said.partition("better at ")[2]
-        if said is not None or not going[number]:
-            del going[number]
-            pruning.end(number, "crashed" if trials[number][2] else "pruned")
-        elif trials[number][2] and data.draw(st.integers(0, 9)) == 0:
-            pruning.anew(number)
-            going[number] = list(trials[number][1])
+    with pytest.MonkeyPatch.context() as patch:  # comebacks of a few trials, so that they occur
+        patch.setattr("search.pareto_pruner.LEARNT", 3)
+        patch.setattr("search.rungs.LEARNT", 3)
+        while going:
+            number = data.draw(st.sampled_from(sorted(going)))
+            epoch = len(trials[number][1]) - len(going[number]) + 1
+            pruning.report(number, epoch, going[number].pop(0))
+            frozen = pruning.study.get_trials(deepcopy=False)[number]
+            with pruning._peers.only(pruning._cheaper(number) if cheaper else None):
+                judged = reference.judge(pruning.study, frozen)
+            assert pruning._rungs is not None
+            told = pruning._rungs.judge(number)
+            assert repr(told) == repr(judged)  # NaN is equal to NaN there
+            stopped = pruning.stop(number)
+            assert (stopped is not None) == (judged is not None and judged.stops)
+            if stopped is not None:
+                del going[number]
+                pruning.end(number, "pruned")
+            elif not going[number]:
+                del going[number]
+                pruning.end(number, ENDS[trials[number][2]])
+            elif trials[number][2] == 2 and data.draw(st.integers(0, 9)) == 0:
+                pruning.anew(number)
+                going[number] = list(trials[number][1])

@@ -236,7 +236,7 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["pareto", "nowhere"], "no study here"),
         (["resume", "nowhere"], "no study here"),
         (["sync", "nowhere"], "no study here"),
-        (["replay", "nowhere"], "nowhere"),
+        (["replay", "nowhere"], "a table needs --curve"),
         (["replay", "nowhere.csv", "--curve", "e{epoch}", "--costs", "c"], "nowhere.csv"),
         (["ui", "nowhere"], "no MLflow store"),
         (["ui", "nowhere", "--host", "0.0.0.0"], "--expose"),
