@@ -19,13 +19,19 @@ from spaces.errors import Problem
 
 if TYPE_CHECKING:
     from search.following import Tracking
+    from search.mirror import Mirror
 
 PROGRESS = 10.0
 """Seconds between two looks of MLflow at a trial that is still running."""
 
 
 def drive(
-    study: Study, executor: Executor, tracking_uri: str | None, watch: Watch, say: Say
+    study: Study,
+    executor: Executor,
+    tracking_uri: str | None,
+    watch: Watch,
+    say: Say,
+    mirror: Mirror | None = None,
 ) -> Study:
     """Hand the study to an executor; whatever happens, close it and bring MLflow level."""
     from search import pruning
@@ -47,9 +53,11 @@ def drive(
             tracking_uri=_told(tracking.uri, study),
         )
         study.behind = tracking.behind
+        if mirror is not None:
+            mirror.begin(study.uuid)
         with tracking:
             try:
-                executor.drive(study, _followed(study.folder, tracking, watch))
+                executor.drive(study, _followed(study.folder, tracking, mirror, watch))
             except Stopped:
                 study.close("stopped by hand")
                 raise
@@ -61,7 +69,7 @@ def drive(
     return study
 
 
-def _followed(folder: Path, tracking: Tracking, watch: Watch) -> Watch:
+def _followed(folder: Path, tracking: Tracking, mirror: Mirror | None, watch: Watch) -> Watch:
     """`watch`, with MLflow told of each trial when it ends and now and then while it runs.
 
     What a person asks from another terminal is done here too; raises Stopped where that is to stop.
@@ -71,6 +79,8 @@ def _followed(folder: Path, tracking: Tracking, watch: Watch) -> Watch:
 
     def follow(study: Study) -> None:
         requests.obey(study)
+        if mirror is not None:
+            mirror.look(study.acknowledged)
         now = time.monotonic()
         for trial in study.touched():
             due = now - looked.setdefault(trial.number, now) > PROGRESS

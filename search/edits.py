@@ -30,6 +30,7 @@ FREE = (
     "search.executor",
     "search.failures",
     "search.max_concurrent",
+    "search.mirror",
     "search.oom",
     "search.resources",
     "search.timeouts",

@@ -106,6 +106,11 @@ class Journal:
         return self._lease.fence
 
     @property
+    def acknowledged(self) -> int:
+        """How many bytes of the file are acknowledged."""
+        return self._durable.size
+
+    @property
     def heard(self) -> float | None:
         """When the driver before was last heard of, in unix seconds; None where there was none."""
         return None if self._lease.before is None else self._lease.before.heard

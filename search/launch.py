@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import spaces
 from search import edits, executors, journal, lease, options, preflight, text
@@ -20,6 +22,9 @@ from search.study import Study
 from spaces import Space, SpaceError, catalogue
 from spaces.durable import sweep, write_whole
 from spaces.errors import Problem
+
+if TYPE_CHECKING:
+    from search.mirror import Mirror
 
 __all__ = ["StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
@@ -115,7 +120,10 @@ def _start(
     at = reference(space)
     first = preflight.first_point(space, examine)
     preflight.whole(space, examine, say)
-    with executors.held(space, wish, say) as executor_:
+    with (
+        mirrored(space, folder, force=False, say=say) as mirror,
+        executors.held(space, wish, say) as executor_,
+    ):
         _fits_device(space, first, executor_)
         study = Study.create(
             folder,
@@ -140,12 +148,13 @@ def _start(
         except BaseException:
             study.close()
             raise
-        return drive(study, executor_, tracking_uri, watch, say)
+        return drive(study, executor_, tracking_uri, watch, say, mirror)
 
 
 def resume(
     folder: str | Path,
     *,
+    out: str | Path = "runs",
     overrides: Sequence[str] = (),
     trials: int | None = None,
     fork: bool = False,
@@ -159,10 +168,17 @@ def resume(
 ) -> Study:
     """Go on with a study from its journal; `trials` is its new total. Raises as `run` does.
 
+    Where `folder` is the URI of its mirror (`search.mirror`, a slash, its name), the journal is
+    fetched to `out/<name>` first.
+
     Its `space.yaml` may have been edited, and `overrides` edit it too, in what no result depends on
     (`edits.FREE`). Other edits are refused, or with `fork` begin a new study beside it, with
     those of its results that are points of the edited space.
     """
+    if "://" in str(folder):
+        from search.mirror import fetched
+
+        folder = fetched(str(folder), Path(out), say)
     folder = Path(folder).absolute()
     study = load(folder)
     if trials is not None and trials < len(study.trials) and not fork:
@@ -250,7 +266,10 @@ def _resume(
     preflight.unchanged(ended, examine)
     for library, (then, now) in preflight.upgraded(ended.history.versions).items():
         say(f"warning: {library} was {then} and is {now} now: later results may differ by that")
-    with executors.held(space, wish, say) as executor:
+    with (
+        mirrored(space, folder, force=force, say=say) as mirror,
+        executors.held(space, wish, say) as executor,
+    ):
         _fits_device(space, first, executor)
         study = Study.drive(folder, space, examine, force=force, say=say)
         try:
@@ -261,7 +280,19 @@ def _resume(
         except BaseException:
             study.close()
             raise
-        return drive(study, executor, tracking_uri, watch, say)
+        return drive(study, executor, tracking_uri, watch, say, mirror)
+
+
+def mirrored(
+    space: Space, folder: Path, *, force: bool, say: Say
+) -> AbstractContextManager[Mirror | None]:
+    """The study's mirror held, where its space names one."""
+    from search import mirror
+
+    if space.search.mirror and "://" not in (space.search.checkpoints.uri or ""):
+        say("note: search.mirror keeps the journal; checkpoints stay on this machine without a")
+        say("      search.checkpoints.uri, and another one begins running trials anew")
+    return mirror.claimed(space.search.mirror, folder, force=force, say=say)
 
 
 def _agreed(study: Study, space: Space, called: str) -> None:

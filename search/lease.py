@@ -198,7 +198,7 @@ def _locked(folder: Path) -> filelock.BaseFileLock | None:
     may keep its own for as long as it likes.
     """
     before = holder(folder)
-    dead = before is not None and before.told_by_lock and not _lives(before.pid)
+    dead = before is not None and before.told_by_lock and not lives(before.pid)
     lock = filelock.FileLock(folder / LOCK, timeout=ORPHANS if dead else PATIENCE, mode=0o600)
     try:
         lock.acquire()
@@ -272,7 +272,8 @@ def _put(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

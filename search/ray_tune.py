@@ -39,6 +39,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
 from ray.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
     PlacementGroupSchedulingStrategy,
@@ -70,6 +71,8 @@ Answer = TypeVar("Answer")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 GUESSES = " Some common causes include:"
 """What Ray has to say of any death of a worker from here on, 500 characters that tell nothing."""
+IDLE = 30.0
+"""Seconds after which a worker that has nothing to do is ended."""
 SPOILT = ("oom", "host_oom", "crashed", "preempted")
 """Endings after which a process is not used again: its memory may be spoilt, or it is to leave."""
 LOOK = 2.0
@@ -228,13 +231,42 @@ def _as_death(error: Exception) -> Exception:
     return WorkerLost(str(error), memory=memory)
 
 
+class _Idle(_ObjectCache):  # type: ignore[misc]
+    """Tune's actors without a trial: it would keep one of them, and its GPU, until the search ends.
+
+    One that has had nothing to do for `IDLE` seconds is ended, so that others, or an autoscaler,
+    have its place.
+    """
+
+    def __init__(self, may_keep_one: bool = True) -> None:
+        super().__init__(may_keep_one)
+        self._since: dict[Any, float] = {}
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        self._since[obj] = time.monotonic()
+        return bool(super().cache_object(key, obj))
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+        yield from super().flush_cached_objects(force_all)
+        now = time.monotonic()
+        for objects in self._cached_objects.values():
+            for idle in [one for one in objects if now - self._since[one] > IDLE]:
+                objects.remove(idle)
+                self._num_cached_objects -= 1
+                yield idle
+
+
 @contextmanager
-def _every_death_told() -> Iterator[None]:
-    tune_controller.RayActorManager = _Manager
+def _tune_as_wanted() -> Iterator[None]:
+    """Tune with every death told, and no actor kept for nothing."""
+    tune_controller.RayActorManager, tune_controller._ObjectCache = _Manager, _Idle
     try:
         yield
     finally:
-        tune_controller.RayActorManager = RayActorManager
+        tune_controller.RayActorManager, tune_controller._ObjectCache = (
+            RayActorManager,
+            _ObjectCache,
+        )
 
 
 class _Workers:
@@ -437,7 +469,7 @@ def drive(
             ),
         )
         stack.enter_context(pulse)
-        stack.enter_context(_every_death_told())
+        stack.enter_context(_tune_as_wanted())
         try:
             tuner.fit()
         except HeadGone as error:

@@ -177,6 +177,11 @@ class Study:
         """The fencing number of this driver's lease."""
         return self._open.fence
 
+    @property
+    def acknowledged(self) -> int:
+        """How many bytes of its journal are on the disk for sure."""
+        return self._open.acknowledged
+
     def commit(self, *, now: bool = True) -> bool:
         """Put every decision so far on the disk; True when they are there."""
         return self._open.commit(now=now)

@@ -266,7 +266,8 @@ class Search(Strict):
     ``baselines`` are partial configs that are asked first. ``oom``
     says what follows when the device's memory is not enough: the trial fails, or it is trained anew
     with its batches cut in halves whose gradients add up (another recipe, and tagged so).
-    ``compare`` says how the arms of a comparison are judged.
+    ``compare`` says how the arms of a comparison are judged. ``mirror`` is an fsspec URI below
+    which the journal is kept a second time, so that another machine can go on from there.
     ``confirms`` is written by `eca-search confirm`: the study whose networks are trained here anew,
     on the validation images too, and judged by the test images. Nothing else reads those.
     """
@@ -294,6 +295,7 @@ class Search(Strict):
     oom: Literal["fail", "halve_batch"] = "fail"
     timeouts: Timeouts = Timeouts()
     checkpoints: Checkpoints = Checkpoints()
+    mirror: str | None = Field(default=None, min_length=1, max_length=1000)
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.commands import address, command, overrides, plugin, study_dir, tracking_uri, warn
+from search.commands import address, command, overrides, plugin, tracking_uri, warn
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -132,13 +132,15 @@ def run(
 
 @command(
     example="eca-search resume runs/digits --trials 48\n"
-    "eca-search resume runs/digits search.timeouts.trial=600"
+    "eca-search resume runs/digits search.timeouts.trial=600\n"
+    "eca-search resume s3://bucket/studies/digits"
 )
-@study_dir
+@click.argument("study_dir")
 @overrides
 @click.option(
     "--trials", type=click.IntRange(min=1), metavar="N", help="The study's new total of trials."
 )
+@out
 @fork
 @force
 @executor
@@ -148,9 +150,10 @@ def run(
 @metrics_port
 @tracking_uri
 def resume(
-    study_dir: Path,
+    study_dir: str,
     overrides: tuple[str, ...],
     trials: int | None,
+    out: Path,
     fork: bool,
     force: bool,
     executor: str | None,
@@ -164,15 +167,18 @@ def resume(
 
     What was running goes on from its last checkpoint; what was learnt is not asked again. Its
     space.yaml may be edited before, or with KEY.PATH=VALUE here, in what no result depends on; with
-    --fork in anything.
+    --fork in anything. Where STUDY_DIR is the URI of its mirror (`search.mirror`, a slash, its
+    name), the journal is fetched to --out first.
     """
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
         from search import launch
 
-        found(study_dir.absolute())
+        if "://" not in study_dir:
+            found(Path(study_dir).absolute())
         return launch.resume(
             study_dir,
+            out=out,
             overrides=overrides,
             trials=trials,
             fork=fork,

@@ -147,6 +147,32 @@ def workers(folder: Path) -> list[str]:
     return [a.worker for t in study.trials for r in t.replicates for a in r.attempts if a.worker]
 
 
+def test_no_worker_outlives_a_killed_driver(
+    nodes: Nodes, write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """Within 30 seconds of a SIGKILL no process of its trials is left on a cluster that goes on."""
+    space = write_space(trials=4, epochs=2000, search="sampler: {name: RandomSampler}")
+    folder = tmp_path / "runs" / "small"
+    with subprocess.Popen(
+        nodes.command(space, tmp_path / "runs"),
+        env=nodes.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        wait_until(lambda: sum(n >= 1 for n in epochs(folder).values()) >= 2, driver)
+        seen = {worker: nodes.of(worker) for worker in workers(folder)}
+        driver.kill()
+
+    assert set(seen.values()) <= set(nodes.parents.values())
+    assert len(seen) == 2
+    for _ in range(300):
+        if not any(map(nodes.of, seen)):
+            break
+        time.sleep(0.1)
+    assert not any(map(nodes.of, seen))
+
+
 def test_a_node_that_goes_takes_no_trial_along(
     nodes: Nodes,
     write_space: WriteSpace,

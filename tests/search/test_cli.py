@@ -36,7 +36,7 @@ OPTIONS = {
         *("--plugin", "--json"),
     },
     "run": {"--out", "--plugin", "--resume", "--fork", "--force", *TOLD, *EXECUTION},
-    "resume": {"--trials", "--fork", "--force", *TOLD, *EXECUTION},
+    "resume": {"--trials", "--out", "--fork", "--force", *TOLD, *EXECUTION},
     "status": {"--json"},
     "stop": {"--wait", "--max-concurrent"},
     "logs": {"--attempt", "--replicate", "--json"},

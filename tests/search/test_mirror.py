@@ -1,0 +1,221 @@
+"""A journal kept at a URI: sealed, checked, fetched elsewhere, and driven by one driver."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+import search
+from search import launch, mirror
+from search.errors import JournalError, LeaseLost
+from search.journal import FILE
+from search.mirror import Place, claimed, fetched
+from search.study import Study
+
+Synthetic = Callable[..., Study]
+WriteSpace = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver seals, and is given up, soon."""
+    monkeypatch.setattr(mirror, "BEAT", 0.05)
+    monkeypatch.setattr(mirror, "TERM", 0.5)
+
+
+@pytest.fixture(params=["memory", "file"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place of its own, in memory or in a folder."""
+    if request.param == "memory":
+        return f"memory://mirror-{uuid.uuid4().hex}"
+    return f"file://{tmp_path}/mirror"
+
+
+def hold(uri: str, folder: Path, **how: Any) -> Any:
+    return claimed(uri, folder, **{"force": False, "say": lambda line: None, **how})
+
+
+def sealed(study: Study, uri: str) -> Place:
+    """The study's mirror, with all of the study in two segments."""
+    with hold(uri, study.folder) as kept:
+        kept.begin(study.uuid)
+        study.commit()
+        kept.look(study.acknowledged)
+        place = Place(f"{uri}/{study.folder.name}")
+        for _ in range(200):
+            if place.sealed().count:
+                break
+            time.sleep(0.05)
+        study.note("more")
+        study.close()
+    assert place.sealed().count == 2
+    return place
+
+
+def test_another_machine_goes_on(write_space: WriteSpace, tmp_path: Path, uri: str) -> None:
+    """A real search ends here and is extended there, from the URI alone; both journals agree."""
+    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
+    here = search.run(space, out=tmp_path / "here", executor="inprocess")
+    there = launch.resume(f"{uri}/small", out=tmp_path / "there", trials=3)
+
+    assert there.folder == tmp_path / "there" / "small"
+    assert there.outcomes()["finished"] == 3
+    before, after = (s.folder / FILE for s in (here, there))
+    assert after.read_bytes().startswith(before.read_bytes())
+    assert Place(f"{uri}/small").sealed().data == after.read_bytes()
+
+    back = launch.resume(f"{uri}/small", out=tmp_path / "here", trials=4)
+    assert back.outcomes()["finished"] == 4
+
+
+def test_a_folder_left_behind_does_not_go_on(
+    write_space: WriteSpace, tmp_path: Path, uri: str
+) -> None:
+    """Where the mirror holds more than the folder the remedy is said, and nothing is written."""
+    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
+    here = search.run(space, out=tmp_path / "here", executor="inprocess")
+    launch.resume(f"{uri}/small", out=tmp_path / "there", trials=3)
+    before = (here.folder / FILE).read_bytes()
+
+    with pytest.raises(JournalError, match=f"eca-search resume {uri}/small"):
+        launch.resume(here.folder, trials=4)
+    assert (here.folder / FILE).read_bytes() == before
+
+
+def test_one_driver_at_a_time(
+    synthetic: Synthetic, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one shows signs of life another is refused."""
+    monkeypatch.setattr(mirror, "boot_id", lambda: "another machine")
+    study = synthetic()
+    with hold(uri, study.folder) as kept:
+        kept.begin(study.uuid)
+        monkeypatch.undo()
+        monkeypatch.setattr(mirror, "TERM", 20.0)
+        with (
+            pytest.raises(JournalError, match="is running this study"),
+            hold(uri, study.folder),
+        ):
+            pass
+
+
+def test_a_driver_that_was_replaced_stops(synthetic: Synthetic, tmp_path: Path, uri: str) -> None:
+    """It is told at its next look, and what it would still seal is not there."""
+    study = synthetic()
+    with hold(uri, study.folder) as first:
+        first.begin(study.uuid)
+        with hold(uri, study.folder, force=True) as second:
+            second.begin(study.uuid)
+            with pytest.raises(LeaseLost, match="another driver has taken over"):  # noqa: PT012
+                for _ in range(200):
+                    study.note("late")
+                    study.commit()
+                    first.look(study.acknowledged)
+                    time.sleep(0.05)
+    place = Place(f"{uri}/{study.folder.name}")
+    names = [name for name in place._names() if name.startswith("segment")]
+    assert all(name.endswith(".000002.jsonl") for name in names)
+
+
+def test_what_a_replaced_driver_seals_counts_for_nothing(synthetic: Synthetic, uri: str) -> None:
+    """Both have the same piece: the newer driver's is the one, and the older one's later pieces go
+    with theirs.
+    """
+    study = synthetic()
+    place = sealed(study, uri)
+    before = place.sealed()
+    stale = place.get("segment-000002.000001.jsonl")
+    place.create("segment-000002.000007.jsonl", stale)
+    place.create("segment-000003.000001.jsonl", b"torn")
+
+    assert place.sealed() == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda data: data[: len(data) // 2], "it has no seal: it is torn"),
+        (lambda data: data.replace(b'"more"', b'"less"'), "its sha256 is not the one in its seal"),
+        (lambda data: data.replace(b'"segment": 2', b'"segment": 4'), "it does not follow"),
+        (None, "is missing"),
+    ],
+    ids=["torn", "changed", "moved", "gone"],
+)
+def test_damage_is_named(
+    synthetic: Synthetic, tmp_path: Path, uri: str, harm: Callable[[bytes], bytes] | None, said: str
+) -> None:
+    """A segment that is not whole is refused by its name, and nothing is made here."""
+    place = sealed(synthetic(), uri)
+    name = "segment-000002.000001.jsonl"
+    if harm is None:
+        place.create("segment-000003.000001.jsonl", place.get(name))
+        place.drop(name)
+    else:
+        place.put(name, harm(place.get(name)))
+
+    with pytest.raises(JournalError, match=said):
+        fetched(place.uri, tmp_path / "there", print)
+    assert not (tmp_path / "there").exists()
+
+
+def test_another_study_s_segment_is_refused(synthetic: Synthetic, tmp_path: Path, uri: str) -> None:
+    """One that somebody put there, whole as it is, by its study's uuid."""
+    place = sealed(synthetic(), uri)
+    name = "segment-000002.000001.jsonl"
+    body, _, seal = place.get(name).strip().rpartition(b"\n")
+    strange = json.dumps({**json.loads(seal), "uuid": "feed"}).encode()
+    place.put(name, body + b"\n" + strange + b"\n")
+
+    with pytest.raises(JournalError, match="it is of another study"):
+        fetched(place.uri, tmp_path / "there", print)
+
+
+def test_nothing_is_there(tmp_path: Path, uri: str) -> None:
+    """A URI without segments is no study."""
+    with pytest.raises(JournalError, match="no study is mirrored here"):
+        fetched(f"{uri}/none", tmp_path, print)
+
+
+def test_another_study_of_that_name_is_not_overwritten(
+    write_space: WriteSpace, tmp_path: Path, uri: str
+) -> None:
+    """`run` elsewhere under the same name and mirror: refused before anything is made."""
+    space = write_space(trials=1, epochs=1, search=f"mirror: {uri}")
+    search.run(space, out=tmp_path / "here", executor="inprocess")
+
+    with pytest.raises(JournalError, match="it holds another study"):
+        search.run(space, out=tmp_path / "there", executor="inprocess")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_place_that_is_away_holds_up_nothing(
+    write_space: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once, the search ends as ever, and the next driver seals what is missing."""
+    uri = f"memory://mirror-{uuid.uuid4().hex}"
+    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
+    said: list[str] = []
+    system = type(fsspec.filesystem("memory"))
+    whole = system.pipe_file
+
+    def away(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
+        if "segment" in path:
+            raise OSError("no route")
+        whole(self, path, value, mode=mode)
+
+    monkeypatch.setattr(system, "pipe_file", away)
+    study = search.run(space, out=tmp_path, executor="inprocess", say=said.append)
+    assert study.outcomes()["finished"] == 2
+    assert sum("is away (no route)" in line for line in said) == 1
+    assert not Place(f"{uri}/small").sealed().count
+
+    monkeypatch.setattr(system, "pipe_file", whole)
+    launch.resume(study.folder, trials=3)
+    assert Place(f"{uri}/small").sealed().data == (study.folder / FILE).read_bytes()
