@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
-from search import store
+from search import filesystems, store
 from search.redaction import redacted
 
 GIB = 2**30
@@ -66,6 +66,7 @@ def findings(out: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
     yield from _versions()
     yield from _torch()
     yield _disk(out)
+    yield from _file_system(out)
     yield _store(out, tracking_uri)
     yield _data()
     yield _files()
@@ -160,6 +161,14 @@ def _disk(out: Path) -> Finding:
     return Finding("disk", "warn" if free < 5 else "ok", found, remedy if free < 5 else "")
 
 
+def _file_system(out: Path) -> Iterator[Finding]:
+    """What kind of file system the studies lie on, and what holds there."""
+    there = filesystems.mount(existing(out.absolute()))
+    if there is not None:
+        state, found, remedy = filesystems.judged(there)
+        yield Finding("file system", state, found, remedy)
+
+
 def _store(out: Path, tracking_uri: str | None) -> Finding:
     """Whether the MLflow store can be reached and written, without MLflow's own long tries."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
@@ -203,6 +212,10 @@ def sqlite_store(file: Path, remedy: str) -> Finding:
         return Finding("MLflow store", "fail", f"{file} is damaged: {whole}", remedy)
     if tables and "alembic_version" not in tables:
         return Finding("MLflow store", "fail", f"{file} is another program's", remedy)
+    there = filesystems.mount(existing(file.absolute().parent))
+    if there is not None and there.network:
+        found = f"{file} is SQLite on {there}, where its locks may not hold"
+        return Finding("MLflow store", "warn", found, remedy)
     return Finding("MLflow store", "ok", f"{file} is writable")
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search import preflight, store
+from search import filesystems, preflight, store
 from search.control import Requests
 from search.errors import Stopped
 from search.executors import Executor, Say, Watch
@@ -39,6 +39,10 @@ def drive(
     warning = pruning.warning(pruner_spec(study.space), study.objectives)
     if warning:
         say(f"warning: {warning}")
+    shared = _shared(store.file(settled_store(study.space, tracking_uri, study.folder.parent)))
+    if shared:
+        say(f"warning: MLflow's SQLite store is on {shared}, where its locks may not hold;")
+        say("  a store on a local disk or a server: --tracking-uri, or MLFLOW_TRACKING_URI")
     budget = study.space.search.budget
     if budget is not None and budget.gpu_hours is not None and not executor.gpu:
         say("warning: search.budget.gpu_hours: trials have no GPU here, so none are spent")
@@ -90,6 +94,15 @@ def _followed(folder: Path, tracking: Tracking, mirror: Mirror | None, watch: Wa
         watch(study)
 
     return follow
+
+
+def _shared(file: Path | None) -> str:
+    """The network's file system that a file is to lie on; empty where it is a local one."""
+    if file is None:
+        return ""
+    place = next(place for place in file.absolute().parents if place.exists())
+    there = filesystems.mount(place)
+    return str(there) if there is not None and there.network else ""
 
 
 def tracking_of(study: Study, uri: str | None, say: Say) -> Tracking:

@@ -79,6 +79,16 @@ def kept(study: Study, waste: Collection[Waste]) -> int:
     return sum(sum(_files(system, folder).values()) for folder in folders)
 
 
+def held(study: Study) -> int | None:
+    """Bytes of all that lies where the study's checkpoints go; None where that cannot be told."""
+    try:
+        system, place = _place(study)
+        found = system.find(place, detail=True)
+    except Exception:  # every kind of store has its own way of being away
+        return None
+    return sum(int(about.get("size") or 0) for about in found.values())
+
+
 def _wanted(trial: Trial, driven: bool) -> bool:
     """Whether somebody may go on from a trial's checkpoints yet."""
     if trial.outcome is None or any(known.outcome is None for known in trial.replicates):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -158,7 +159,8 @@ class History:
         attempts = replicate.attempts
         if "device" in record and attempts:
             attempts = (*attempts[:-1], replace(attempts[-1], device=record["device"]))
-        curve = (*replicate.curve, record["metrics"])
+        metrics = {sys.intern(name): value for name, value in record["metrics"].items()}
+        curve = (*replicate.curve, metrics)
         self._put(trial, replace(replicate, curve=curve, attempts=attempts))
         self.spending.trained((trial.number, replicate.number))
 

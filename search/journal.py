@@ -54,6 +54,10 @@ class Ledger(Protocol):
     def heard(self) -> float | None:
         """When the driver before was last heard of, in unix seconds; None where there was none."""
 
+    @property
+    def acknowledged(self) -> int:
+        """How many bytes of the journal are on the disk for sure."""
+
     def append(self, kind: str, **fields: Any) -> Record:
         """Write one record and return it."""
 

@@ -36,6 +36,7 @@ class Unwritten:
 
     fence = 0
     heard: float | None = None
+    acknowledged = 0
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.records: list[Record] = []

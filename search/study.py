@@ -79,6 +79,7 @@ class Study:
                 self.history.apply(record)
         else:
             self._rebuild()
+            self._records = []  # all that they say is known now
 
     # ---- opening and closing ---------------------------------------------------------------
 
@@ -142,6 +143,7 @@ class Study:
             study = cls(
                 folder, space, journal.records, journal=journal, examine=examine, clock=clock
             )
+            journal.records.clear()
             study._recover()
         except BaseException:
             journal.close()

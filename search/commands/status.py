@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 def status(study_dir: Path, as_json: bool) -> None:
     """Say how far the study in STUDY_DIR is: running, paused or finished.
 
-    Reads the journal alone, so it works from another terminal while the study runs.
+    Reads the journal, and how large its checkpoints are, so it works from another terminal while
+    the study runs.
     """
-    from search import drivers, launch, text
+    from search import drivers, garbage, launch, text
+    from search.redaction import redacted
 
     study = launch.load(study_dir)
     driver = drivers.driver(study.folder)
     state, best = _state(study, driver), text.best(study)
     now = None if driver is None else time.time()
+    held = garbage.held(study)
     if as_json:
         emit(
             study=study.name,
@@ -53,6 +56,7 @@ def status(study_dir: Path, as_json: bool) -> None:
             stopping=sorted(study.stopping),
             devices=text.devices(study),
             budget=_budget(study, now),
+            checkpoints={"place": redacted(study.checkpoints), "bytes": held},
             driver=None if driver is None else {**asdict(driver), "executor": _executor(study)},
         )
         return
@@ -62,6 +66,8 @@ def status(study_dir: Path, as_json: bool) -> None:
         click.echo(f"  over     {line}")
     if spent := text.budget(study, now=now):
         click.echo(f"  budget   {spent}")
+    if held:
+        click.echo(f"  kept     {text.size(held)} of checkpoints")
     if best is not None:
         click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
         click.echo(f"  front    {text.worth(study)}")

@@ -59,34 +59,47 @@ def sealed(study: Study, uri: str) -> Place:
     return place
 
 
-def test_another_machine_goes_on(write_space: WriteSpace, tmp_path: Path, uri: str) -> None:
+def test_another_machine_goes_on(write_space: WriteSpace, tmp_path: Path) -> None:
     """A real search ends here and is extended there, from the URI alone; both journals agree."""
+    uri = f"file://{tmp_path}/mirror"
     space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
     here = search.run(space, out=tmp_path / "here", executor="inprocess")
     there = launch.resume(f"{uri}/small", out=tmp_path / "there", trials=3)
 
     assert there.folder == tmp_path / "there" / "small"
     assert there.outcomes()["finished"] == 3
-    before, after = (s.folder / FILE for s in (here, there))
-    assert after.read_bytes().startswith(before.read_bytes())
-    assert Place(f"{uri}/small").sealed().data == after.read_bytes()
-
-    back = launch.resume(f"{uri}/small", out=tmp_path / "here", trials=4)
-    assert back.outcomes()["finished"] == 4
+    before, after = ((study.folder / FILE).read_bytes() for study in (here, there))
+    assert after.startswith(before)
+    assert Place(f"{uri}/small").sealed().data == after
 
 
-def test_a_folder_left_behind_does_not_go_on(
-    write_space: WriteSpace, tmp_path: Path, uri: str
-) -> None:
-    """Where the mirror holds more than the folder the remedy is said, and nothing is written."""
-    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
-    here = search.run(space, out=tmp_path / "here", executor="inprocess")
-    launch.resume(f"{uri}/small", out=tmp_path / "there", trials=3)
-    before = (here.folder / FILE).read_bytes()
+def test_what_was_sealed_is_fetched(synthetic: Synthetic, tmp_path: Path, uri: str) -> None:
+    """Into a folder that is not there yet, and into one that is behind; one that is further, as
+    when its driver died between two seals, stays as it is.
+    """
+    study = synthetic()
+    place = sealed(study, uri)
+    file = study.folder / FILE
+    whole = file.read_bytes()
+    assert (fetched(place.uri, tmp_path / "new", print) / FILE).read_bytes() == whole
+    file.write_bytes(whole.partition(b"\n")[0] + b"\n")
+    assert fetched(place.uri, study.folder.parent, print) == study.folder
+    assert file.read_bytes() == whole
+    file.write_bytes(whole + whole.splitlines(keepends=True)[-1])
+    assert fetched(place.uri, study.folder.parent, print) == study.folder
+    assert len(file.read_bytes()) > len(whole)
 
-    with pytest.raises(JournalError, match=f"eca-search resume {uri}/small"):
-        launch.resume(here.folder, trials=4)
-    assert (here.folder / FILE).read_bytes() == before
+
+def test_a_folder_left_behind_does_not_go_on(synthetic: Synthetic, uri: str) -> None:
+    """Where the mirror holds more than the folder the remedy is said, and nothing is taken."""
+    study = synthetic()
+    place = sealed(study, uri)
+    file = study.folder / FILE
+    file.write_bytes(file.read_bytes().partition(b"\n")[0] + b"\n")
+
+    with pytest.raises(JournalError, match=f"eca-search resume {uri}"), hold(uri, study.folder):
+        pass
+    assert place.leases() == [1]
 
 
 def test_one_driver_at_a_time(
@@ -184,24 +197,26 @@ def test_nothing_is_there(tmp_path: Path, uri: str) -> None:
 
 
 def test_another_study_of_that_name_is_not_overwritten(
-    write_space: WriteSpace, tmp_path: Path, uri: str
+    synthetic: Synthetic, tmp_path: Path, uri: str
 ) -> None:
-    """`run` elsewhere under the same name and mirror: refused before anything is made."""
-    space = write_space(trials=1, epochs=1, search=f"mirror: {uri}")
-    search.run(space, out=tmp_path / "here", executor="inprocess")
+    """A new study elsewhere under the same name and mirror is refused before it begins."""
+    study = synthetic()
+    place = sealed(study, uri)
 
-    with pytest.raises(JournalError, match="it holds another study"):
-        search.run(space, out=tmp_path / "there", executor="inprocess")
-    assert not (tmp_path / "there").exists()
+    with (
+        pytest.raises(JournalError, match="it holds another study"),
+        hold(uri, tmp_path / "there" / study.folder.name),
+    ):
+        pass
+    assert place.leases() == [1]
 
 
 def test_a_place_that_is_away_holds_up_nothing(
-    write_space: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said once, the search ends as ever, and the next driver seals what is missing."""
+    """It is said once, the driver goes on, and the next one seals what is missing."""
     uri = f"memory://mirror-{uuid.uuid4().hex}"
-    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
-    said: list[str] = []
+    study, said = synthetic(), list[str]()
     system = type(fsspec.filesystem("memory"))
     whole = system.pipe_file
 
@@ -211,11 +226,18 @@ def test_a_place_that_is_away_holds_up_nothing(
         whole(self, path, value, mode=mode)
 
     monkeypatch.setattr(system, "pipe_file", away)
-    study = search.run(space, out=tmp_path, executor="inprocess", say=said.append)
-    assert study.outcomes()["finished"] == 2
+    with hold(uri, study.folder, say=said.append) as kept:
+        kept.begin(study.uuid)
+        for _ in range(10):
+            study.commit()
+            kept.look(study.acknowledged)
+            time.sleep(0.05)
+        study.close()
     assert sum("is away (no route)" in line for line in said) == 1
-    assert not Place(f"{uri}/small").sealed().count
+    place = Place(f"{uri}/{study.folder.name}")
+    assert not place.sealed().count
 
     monkeypatch.setattr(system, "pipe_file", whole)
-    launch.resume(study.folder, trials=3)
-    assert Place(f"{uri}/small").sealed().data == (study.folder / FILE).read_bytes()
+    with hold(uri, study.folder) as kept:
+        kept.begin(study.uuid)
+    assert place.sealed().data == (study.folder / FILE).read_bytes()
