@@ -1,6 +1,7 @@
 """What one driver and one journal bear: trials that only report, in virtual time.
 
     python benchmarks/driver_scale.py [--trials 100 1000 10000] [--reports 100] [--at-once 1000]
+                                      [--sampler RandomSampler] [--pruner ParetoPruner|none]
 
 Study, journal, sampler, pruner and MLflow are the real ones. The workers are simulated: each of
 `--at-once` reports an epoch of a made-up curve when a virtual clock says so, and costs nothing.
@@ -137,11 +138,13 @@ def drive(study: Study, clock: Clock, at_once: int, reports: int) -> dict[str, M
     return meters
 
 
-def measured(trials: int, reports: int, at_once: int, sampler: str, mlflow: bool) -> dict[str, Any]:
+def measured(
+    trials: int, reports: int, at_once: int, sampler: str, pruner: str, mlflow: bool
+) -> dict[str, Any]:
     """One size, in this process."""
     with tempfile.TemporaryDirectory(prefix="eca-scale-") as scratch:
         out = Path(scratch)
-        space = _space(out, trials, reports, sampler)
+        space = _space(out, trials, reports, sampler, pruner)
         folder, clock = out / "scale", Clock()
         reference = {"params": 400_000.0, "macs": 6e7}
         study = Study.create(
@@ -162,13 +165,14 @@ def measured(trials: int, reports: int, at_once: int, sampler: str, mlflow: bool
         again = taken(lambda: Study.drive(folder, space, examiner(space), clock=clock))
         again.close()
         asks = {
-            name: _asked(folder, _space(out, trials, reports, name), clock)
+            name: _asked(folder, _space(out, trials, reports, name, pruner), clock)
             for name in ("TPESampler", "NSGAIISampler")
         }
         return {
             "trials": trials,
             "reports": reports,
             "at_once": min(at_once, trials),
+            "pruner": pruner,
             "outcomes": study.outcomes(),
             "results": results,
             "cpu_per_result_ms": round(1000 * (driven - asked) / results, 4),
@@ -211,13 +215,14 @@ def _told(study: Study, out: Path) -> dict[str, float]:
     }
 
 
-def _space(out: Path, trials: int, reports: int, sampler: str) -> spaces.Space:
+def _space(out: Path, trials: int, reports: int, sampler: str, pruner: str) -> spaces.Space:
     path = out / "scale.yaml"
+    stops = "" if pruner == "none" else f", pruner: {{name: {pruner}}}"
     path.write_text(
         f"{SPACE}training: {{epochs: {reports}, batch_size: 32, "
         "optimizer: {name: sgd, lr: {float: [0.01, 1.0], log: true}}}\n"
-        f"search: {{trials: {trials}, sampler: {{name: {sampler}}}, "
-        "pruner: {name: ParetoPruner}}\n"
+        f"search: {{trials: {trials}, sampler: {{name: {sampler}}}"
+        f"{stops}}}\n"
     )
     return spaces.load(path)
 
@@ -232,19 +237,22 @@ def main() -> None:
     parser.add_argument("--reports", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=1000)
     parser.add_argument("--sampler", nargs="+", default=["RandomSampler"])
-    parser.add_argument("--mlflow", type=int, default=1000, help="up to so many trials")
+    parser.add_argument("--pruner", default="ParetoPruner", help="or `none`: all train to the end")
+    parser.add_argument("--mlflow", type=int, default=1000, help="for up to so many trials")
     parser.add_argument("--one", action="store_true", help="this one size in this process")
     asked = parser.parse_args()
     if asked.one:
         (trials,), (sampler,) = asked.trials, asked.sampler
         wanted = trials <= asked.mlflow
-        print(json.dumps(measured(trials, asked.reports, asked.at_once, sampler, wanted)))
+        how = (asked.reports, asked.at_once, sampler, asked.pruner, wanted)
+        print(json.dumps(measured(trials, *how)))
         return
     runs = []
     for sampler in asked.sampler:
         for trials in asked.trials:
             size = ["--trials", str(trials), "--reports", str(asked.reports)]
             more = ["--at-once", str(asked.at_once), "--sampler", sampler]
+            more += ["--pruner", asked.pruner]
             command = [sys.executable, __file__, "--one", *size, *more]
             done = subprocess.run(
                 [*command, "--mlflow", str(asked.mlflow)], check=True, stdout=subprocess.PIPE
@@ -260,6 +268,37 @@ def main() -> None:
         "versions": {**versions(), "python": platform.python_version()},
     }
     print(json.dumps({**about, "runs": runs}, indent=1))
+
+
+def table(runs: list[dict[str, Any]]) -> list[str]:
+    """The runs as docs/scale.md shows them, a line each, their heading first."""
+    heading = [
+        "trials",
+        "pruner",
+        "results",
+        "CPU per result",
+        "ask",
+        "memory a trial",
+        "journal",
+        "read",
+        "take up",
+    ]
+    rows = [
+        [
+            f"{run['trials']:,}",
+            run["pruner"],
+            f"{run['results']:,}",
+            f"{run['cpu_per_result_ms']:.2f} ms",
+            f"{run['ask_ms']['TPESampler']:.0f} ms",
+            f"{run['memory_per_trial_kib']:.0f} KiB",
+            f"{run['journal_mib']:.1f} MiB",
+            f"{run['read_cpu_s']:.1f} s",
+            f"{run['take_up_cpu_s']:.1f} s",
+        ]
+        for run in runs
+    ]
+    lines = [heading, ["---:" if name != "pruner" else "---" for name in heading], *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _model() -> str:

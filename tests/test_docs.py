@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,20 @@ def test_the_findings_are_the_journals(name: str) -> None:
     lines = shown[1].splitlines()
     assert [lines[0], *lines[2:]] == [f"| {' | '.join(row)} |" for row in (heading, *rows)]
     assert told.caveats == ()
+
+
+def test_the_scale_page_s_table_is_its_results() -> None:
+    """Every figure of the table in docs/scale.md is the kept run's, as the benchmark writes it."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("driver-scale-*")).read_text())
+    page = (ROOT / "docs" / "scale.md").read_text()
+    shown = re.search(r"<!-- scale:begin -->\n(.*?)\n<!-- scale:end -->", page, re.DOTALL)
+    assert shown
+    table = runpy.run_path(str(ROOT / "benchmarks" / "driver_scale.py"))["table"]
+
+    assert shown[1].splitlines() == table(kept["runs"])
+    assert {"date", "machine", "versions", "command"} <= kept.keys()
+    # growth with the number of trials: n log n in all is log n a result
+    for pruner in {run["pruner"] for run in kept["runs"]}:
+        runs = [run for run in kept["runs"] if run["pruner"] == pruner]
+        each = [run["journal_mib"] / run["results"] for run in runs]
+        assert max(each) < 3 * min(each)

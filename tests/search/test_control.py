@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from search import control, drivers
+from search.cli import main
 from search.control import Requests, Wish
 from search.errors import Stopped
 from search.study import Study
@@ -184,3 +185,26 @@ def test_how_many_run_at_a_time_is_changed_while_they_do(synthetic: Synthetic) -
         assert study.at_most == number
     assert not any((study.folder / control.FOLDER).iterdir())
     assert study.history.notes[-1] == "at most 5 trials at a time, by hand"
+
+
+def test_the_command_asks_and_says_whether_it_was_heard(
+    synthetic: Synthetic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`stop STUDY --max-concurrent N`: 75 until the driver has looked; where one trial runs at a
+    time, or nobody drives, it is a usage error with the remedy.
+    """
+    study = synthetic()
+    command = ["stop", str(study.folder), "--max-concurrent", "2", "--wait", "0"]
+    assert main(command) == 2
+    assert "one trial at a time" in capsys.readouterr().err
+
+    study.begin(pid=1, host="here", executor="ray")
+    assert main(command) == 75
+    assert "not heard yet" in capsys.readouterr().out
+    assert main([*command[:2], "3", *command[2:]]) == 2
+    Requests(study.folder).obey(study)
+    assert study.at_most == 2
+
+    study.close()
+    assert main(command) == 2
+    assert "--max-concurrent 2` begins with so many" in capsys.readouterr().err

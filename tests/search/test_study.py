@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import spaces
+from search import sampling
 from search.journal import FILE, JournalError, read
 from search.study import Study, seed_of
 from search.trial import Assignment, Candidate, Ending
@@ -543,3 +544,21 @@ def test_a_search_given_up_goes_on_when_asked(space: Callable[..., Space], tmp_p
     assert study.next() is not None
     assert study.history.halted is None
     study.close()
+
+
+def test_tpe_sees_the_front_and_the_newest(
+    space: Callable[..., Space], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads for a proposal stops growing; a rebuilt study shows it the same trials."""
+    monkeypatch.setattr(sampling, "RECENT", 10)
+    study = finish(create(tmp_path / "a", space(trials=40)))
+    main = study._sampling.main
+    rebuilt = Study.read(study.folder, study.space)._sampling.main
+
+    with main._storage.shown(True), rebuilt._storage.shown(True):
+        seen = {trial.number for trial in main.optuna.get_trials(deepcopy=False)}
+        again = {trial.number for trial in rebuilt.optuna.get_trials(deepcopy=False)}
+    front = {trial.number for trial in main.optuna.best_trials}
+    newest = sorted(main.optuna.trials, key=lambda trial: trial.datetime_complete)[-10:]
+    assert len(main.optuna.trials) >= 40
+    assert seen == again == front | {trial.number for trial in newest}
