@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from search import logs
+from search import logs, notice
 from search.errors import Unfit
 from search.study import Study
 from search.trial import Assignment, Ending
@@ -46,7 +46,8 @@ class Carried:
 class Desk:
     """The study's attempts in Ray's hands.
 
-    `slots` says how many may run now, `nodes` which nodes are alive.
+    `slots` says how many may run now, `nodes` which nodes are alive, `leaving` why the driver is to
+    end: then nothing new begins, and what its workers have stored goes on at `resume`.
     """
 
     study: Study
@@ -54,6 +55,7 @@ class Desk:
     slots: Callable[[], int]
     nodes: Callable[[], set[str]]
     watch: Watch = lambda study: None
+    leaving: Callable[[], str] = notice.given
     clock: Callable[[], float] = time.monotonic
     carried: dict[str, Carried] = field(default_factory=dict)
     dying: int = 0
@@ -73,6 +75,8 @@ class Desk:
         """The next assignment as a Ray config; None: ask later; FINISHED: there is no more."""
         if self.error is not None:
             return FINISHED
+        if self.leaving():
+            return None if self.carried else FINISHED
         self.decide()
         slots = self.slots()
         if len(self.carried) < slots:
@@ -190,6 +194,8 @@ class Desk:
         attempt = self.carried.pop(trial_id, None)
         if attempt is None:
             return
+        if ending is not None and ending.outcome == "preempted" and self.leaving():
+            ending = Ending("interrupted", ending.reason)  # it was the driver that ended it
         if attempt.begun is None:
             self.study.start(attempt.assignment, "")  # no worker came up: an attempt all the same
         if ending is not None:

@@ -75,12 +75,13 @@ class Interrupts:
     def check(self) -> None:
         """Stop here if a signal came while a decision was being written down.
 
+        Where a training is about to store its state first, that is waited for.
         Elsewhere than in the main thread, which alone hears signals, there is nothing to do.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         self._arm()
-        if self._due:
+        if self._due and not notice.heeding():
             self._due = False
             raise KeyboardInterrupt
 

@@ -1,7 +1,8 @@
 """That what is trained in this process is to leave: its machine is wanted, or is going away.
 
 A signal says so, or whoever watches the node. The training asks after every step, stores what it
-has and ends its attempt; within `GRACE` seconds of a signal, or the process ends without it.
+has and ends its attempt; within `GRACE` seconds of a signal, or the process ends without it. A
+driver on Ray passes it on to its workers.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ def give(why: str, *, late: Callable[[], None] | None = None) -> bool:
     return _heeding
 
 
+def heeding() -> bool:
+    """Whether there is a training, or a search on Ray, that asks."""
+    return _heeding
+
+
 def withdraw() -> None:
     """Nothing was said: the process is wanted again."""
     global _why
@@ -48,7 +54,7 @@ def withdraw() -> None:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """A block whose training asks `given` after every step."""
+    """A block whose training asks `given` after every step, or whose search does, often."""
     global _heeding
     _heeding = True
     try:

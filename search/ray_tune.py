@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -279,6 +280,8 @@ class _Workers:
         self._asked: dict[str, Any] = {}  # trials whose actors were asked who they are
         self._waiting: list[Any] = []  # Ray's trials that no actor has taken up
         self._seen = 0
+        self._sent_off: float | None = None  # when the driver was to end
+        self._telling: list[Any] = []
 
     def begin(self, trial: Any) -> None:
         """An actor has come up, or was reset, for a trial."""
@@ -318,6 +321,22 @@ class _Workers:
         """The attempt is over; its actor may do something else."""
         self._actors.pop(trial_id, None)
         self._asked.pop(trial_id, None)
+
+    def send_off(self) -> bool:
+        """Tell every worker, once, to store its state and leave; whether one is still to do so.
+
+        One that is not known yet has nothing to store.
+        """
+        if self._sent_off is None:
+            self._sent_off = time.monotonic()
+            for actor in self._actors.values():
+                if actor._actor_id in self._known:
+                    worker, node = self._known[actor._actor_id]
+                    there = NodeAffinitySchedulingStrategy(node, soft=False)
+                    tell = _tell.options(scheduling_strategy=there)
+                    self._telling.append(tell.remote(int(worker.rpartition(":")[2])))
+        begun = any(attempt.begun for attempt in self._desk.carried.values())
+        return begun and time.monotonic() - self._sent_off < notice.GRACE - 5
 
     def kill(self, trial_id: str) -> None:
         """End the actor of an attempt; Ray tells of its death."""
@@ -409,6 +428,8 @@ class _Watch(Callback):  # type: ignore[misc]
             self._workers.greet()
             self._workers.look_at_resets(trials)
             self._desk.decide()
+            if notice.given() and not self._workers.send_off():
+                raise KeyboardInterrupt
             for trial_id in self._desk.condemned():
                 self._workers.kill(trial_id)
 
@@ -434,7 +455,8 @@ def drive(
 
     `cpu` and `gpu` are what one trial is given, `slots` says how many may run now.
     `watch` is called in the loop, after commits. Exceptions of the driver (Ctrl-C among them) pass
-    through; attempts then die with their actors and are taken up again at `resume`.
+    through; attempts then die with their actors and are taken up again at `resume`. Where this
+    process is told to leave (`search.notice`), workers store their states first.
 
     Raises `ConnectionError` when the cluster's head answers no more, `Unfit` when the cluster has
     become too small for one trial.
@@ -471,7 +493,8 @@ def drive(
         stack.enter_context(pulse)
         stack.enter_context(_tune_as_wanted())
         try:
-            tuner.fit()
+            with notice.heeded():
+                tuner.fit()
         except HeadGone as error:
             raise ConnectionError(str(error)) from None
         except Exception:
@@ -479,6 +502,8 @@ def drive(
                 raise
         if desk.error is not None:
             raise desk.error
+        if notice.given():
+            raise KeyboardInterrupt
     study.commit()
     watch(study)
 
@@ -592,6 +617,12 @@ def _as_ray_reads(address: str) -> str:
     if not port.isdigit() or not host:
         return address
     return f"{ray._private.services.resolve_ip_for_localhost(host.strip('[]'))}{colon}{port}"
+
+
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
+def _tell(pid: int) -> None:
+    """Tell a worker on this node to leave."""
+    os.kill(pid, signal.SIGTERM)
 
 
 def _draining() -> set[str]:

@@ -51,6 +51,7 @@ class Ray:
     free: int = 2
     nodes: set[str] = field(default_factory=lambda: {"here", "there"})
     now: float = 1000.0
+    why: str = ""
 
     def __post_init__(self) -> None:
         self.desk = Desk(
@@ -58,6 +59,7 @@ class Ray:
             Workplace("checkpoints"),
             slots=lambda: self.free,
             nodes=lambda: self.nodes,
+            leaving=lambda: self.why,
             clock=lambda: self.now,
         )
 
@@ -143,6 +145,30 @@ def test_an_attempt_without_a_place_is_not_waited_for(ray: Callable[..., Ray]) -
 
     with pytest.raises(Unfit, match="no room"):
         cluster.desk.refuse_to_wait()
+
+
+def test_a_driver_that_is_to_leave_begins_nothing_new(ray: Callable[..., Ray]) -> None:
+    """What its workers have stored meanwhile was interrupted: it is the driver that ends."""
+    cluster = ray()
+    cluster.begin("a")
+    cluster.why = "SIGTERM"
+
+    assert cluster.desk.take("b") is None
+    cluster.desk.died("a", Ending("preempted", "left after 1 epochs and 6 steps"), lost=False)
+    assert cluster.outcomes() == ["interrupted"]
+    assert cluster.desk.take("c") == FINISHED
+    assert not cluster.study.done
+
+
+def test_a_worker_that_is_told_to_leave_is_preempted(ray: Callable[..., Ray]) -> None:
+    """Its trial is handed out again, whatever the budget for crashes."""
+    cluster = ray(failures={"crashed": 0})
+    first = cluster.begin("a")
+    cluster.desk.died("a", Ending("preempted", "left after 1 epochs and 6 steps"), lost=False)
+    again = cluster.begin("b")
+
+    assert cluster.outcomes() == ["preempted", None]
+    assert (again["trial"], again["attempt"]) == (first["trial"], 2)
 
 
 def test_a_lost_worker_is_preempted_when_its_node_is_gone(ray: Callable[..., Ray]) -> None:
