@@ -106,6 +106,12 @@ def accepts(kind: str, name: str, parameter: str) -> bool:
     return parameter in _read(kind, path(kind, name)).parameters
 
 
+def required(kind: str, name: str) -> set[str]:
+    """The parameters that the variant has no default for."""
+    fields = model(kind, name).model_fields
+    return {key for key, field in fields.items() if field.is_required()} - {"name"}
+
+
 def blocks(params: dict[str, Any]) -> tuple[int, ...] | None:
     """Blocks per stage of a backbone, from the literal ``BLOCKS = {depth: (...)}`` in its file.
 

@@ -21,10 +21,11 @@ class Stage:
 
 
 def names() -> list[str]:
-    """Every backbone by name and depth: `resnet8`, ..., `mobilenetv2`."""
+    """Every backbone by name and depth: `resnet8`, ..., `mobilenetv2`; none that asks for more."""
     return [
         kind if depth is None else f"{kind}{depth}"
         for kind in catalogue.names("backbone")
+        if not catalogue.required("backbone", kind) - {"depth"}
         for depth in catalogue.depths(kind) or (None,)
     ]
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import trainers
 from search.examine import label as named
-from spaces import catalogue
+from spaces import catalogue, published
 from spaces.config import Config
 from spaces.site import POSITIONS
 from trainers import variants
@@ -422,7 +422,7 @@ def test_every_position_with_every_gate(setting, position):
     assert trainers.measure(point).params == sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("backbone", [b for b in variants.names("backbone") if b != "resnet"])
+@pytest.mark.parametrize("backbone", [b for b in published.names() if not b.startswith("resnet")])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
 def test_every_position_of_every_other_backbone(kind, position, backbone):
