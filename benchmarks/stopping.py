@@ -1,7 +1,7 @@
 """Stopping early with several objectives: ours against its peers on recorded curves, in one run.
 
     python benchmarks/stopping.py [--data $ECA_SEARCH_DATA] [--seeds 60] [--orders 20]
-        [--syne-tune PYTHON]
+        [--syne-tune PYTHON] [--jobs 1]
 
 Every pruner searches the same tables in the same orders with 8 workers in virtual time
 (`search.replay`: the real study, a random sampler). Two scores, as differences divided by the
@@ -37,8 +37,10 @@ import platform
 import statistics
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import pruning
 from search.pareto import band, ranks
 from search.recorded import Recorded, of_table
-from search.replay import compared, spread
+from search.replay import Run, compared, spread
 
 NASBENCH = {
     "naap440, MACs": ("naap440.csv", "e{epoch}Accuracy", ["NumMACs"]),
@@ -112,6 +114,12 @@ class SyneTuneMoasha(optuna.pruners.BasePruner):
         return self.ask(report) == "STOP"
 
     @classmethod
+    def begin(cls, python: Path) -> None:
+        peer = [str(python), str(Path(__file__).with_name("moasha_peer.py"))]
+        pipe = subprocess.PIPE
+        cls.process = subprocess.Popen(peer, stdin=pipe, stdout=pipe, text=True)
+
+    @classmethod
     def ask(cls, message: dict[str, Any]) -> str:
         assert cls.process.stdin is not None
         assert cls.process.stdout is not None
@@ -126,33 +134,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=60, help="orders at a fixed budget")
     parser.add_argument("--orders", type=int, default=20, help="orders of the whole table")
     parser.add_argument("--syne-tune", type=Path, help="a Python that has syne-tune")
+    parser.add_argument("--jobs", type=int, default=1, help="tables at a time")
     parser.add_argument("--only", nargs="*", help="pruners, by the beginning of their names")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     if given.data is None:
         parser.error("--data, or $ECA_SEARCH_DATA: the folder that holds nasbench/")
 
-    pruning.PRUNERS |= {cls.__name__: cls for cls in (MedianRank, SyneTuneMoasha)}
     pruners = {
         name: spec
         for name, spec in PRUNERS.items()
         if not given.only or name.startswith(tuple(given.only))
     }
-    versions = {name: version(name) for name in ("optuna", "numpy")}
     if given.syne_tune is None:
         pruners.pop("Syne Tune MOASHA", None)
-    else:
-        peer = [str(given.syne_tune), str(Path(__file__).with_name("moasha_peer.py"))]
-        SyneTuneMoasha.process = subprocess.Popen(
-            peer, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        versions["syne-tune"] = SyneTuneMoasha.ask({"version": True})
     started = time.monotonic()
-    tables = {}
-    for name, (file, curve, costs) in NASBENCH.items():
-        found = of_table(given.data / "nasbench" / file, curve=curve, costs=costs)
-        SyneTuneMoasha.epochs = found.epochs
-        tables[name] = table(name, found, pruners, given.seeds, given.orders)
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        asked = [
+            pool.submit(
+                table, name, given.data, pruners, given.seeds, given.orders, given.syne_tune
+            )
+            for name in NASBENCH
+        ]
+        tables = {name: job.result() for name, job in zip(NASBENCH, asked, strict=True)}
+    versions = {name: version(name) for name in ("optuna", "numpy")}
+    if given.syne_tune is not None:
+        SyneTuneMoasha.begin(given.syne_tune)
+        versions["syne-tune"] = SyneTuneMoasha.ask({"version": True})
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
@@ -173,12 +181,19 @@ def main() -> None:
 
 def table(
     name: str,
-    found: Recorded,
+    data: Path,
     pruners: dict[str, dict[str, Any] | None],
     seeds: int,
     orders: int,
+    syne_tune: Path | None,
 ) -> dict[str, Any]:
-    """Both scores of every pruner on one table."""
+    """Both scores of every pruner on one table, in a process of its own."""
+    file, curve, costs = NASBENCH[name]
+    found = of_table(data / "nasbench" / file, curve=curve, costs=costs)
+    pruning.PRUNERS |= {cls.__name__: cls for cls in (MedianRank, SyneTuneMoasha)}
+    if syne_tune is not None:
+        SyneTuneMoasha.begin(syne_tune)
+        SyneTuneMoasha.epochs = found.epochs
     whole = found.hypervolume()
     result: dict[str, Any] = {
         "networks": len(found.trials),
@@ -188,23 +203,29 @@ def table(
         "reference": dict(found.reference),
         "rows": {pruner: {} for pruner in pruners},
     }
-    for budget in BUDGETS if seeds else ():
-        for score in compared(
-            found, pruners, sampler=RANDOM, workers=WORKERS, repeats=seeds, budget=budget
-        ):
-            gains = [
-                (mine - none) / whole
-                for mine, none in zip(score.volumes, score.unstopped, strict=True)
-            ]
+    everyone = {"none": None, **pruners}
+    scores = compared(
+        found, everyone, sampler=RANDOM, workers=WORKERS, repeats=seeds, budget=max(BUDGETS)
+    )
+    unstopped: dict[int, list[float]] = {}
+    for score in scores if seeds else ():
+        for budget in BUDGETS:  # a smaller one only ends the same search earlier
+            reached = [within(found, run, budget) / whole for run in score.runs]
+            if score.pruner == "none":
+                unstopped[budget] = reached
+                continue
+            gains = [mine - none for mine, none in zip(reached, unstopped[budget], strict=True)]
             mean, sd = spread(gains)
             row = {
-                "none": statistics.fmean(score.unstopped) / whole,
+                "none": statistics.fmean(unstopped[budget]),
                 "gain": mean,
                 "sd": sd,
                 "better": sum(gain > 0 for gain in gains),
             }
             result["rows"][score.pruner][f"budget {budget}"] = row
             print(f"{name:26} {budget:3} {score.pruner:26} {mean:+.3f} ± {sd:.3f}", flush=True)
+    if not orders:
+        return result
     for score in compared(found, pruners, sampler=RANDOM, workers=WORKERS, repeats=orders):
         lost, sd = spread([1 - volume / whole for volume in score.volumes])
         saved = statistics.fmean(score.saved)
@@ -223,6 +244,13 @@ def table(
             flush=True,
         )
     return result
+
+
+def within(found: Recorded, run: Run, budget: int) -> float:
+    """The hypervolume of what had finished within so many full trainings."""
+    end = budget * found.epochs
+    pairs = zip(run.finished, run.after, strict=True)
+    return found.hypervolume(found.trials[row] for row, after in pairs if after <= end)
 
 
 def summary(tables: dict[str, Any], pruners: list[str]) -> dict[str, Any]:

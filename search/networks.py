@@ -7,7 +7,9 @@ measured where its backbone, its sites and their kernels first meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +48,26 @@ def measured(config: Config) -> dict[str, float]:
         said = f"{type(error).__name__}: {error}"
         raise VariantError(("attention", said)) from error
     return {"params": float(cost.params), "macs": float(cost.macs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """How many networks cost from `least` to `most`; the last bin includes its end."""
+
+    least: float
+    most: float
+    networks: int
+
+
+def histogram(costs: Collection[float], bins: int = 12) -> tuple[Bin, ...]:
+    """Positive costs in bins of equal ratio from the least to the most; one bin of equal costs."""
+    least, most = min(costs), max(costs)
+    if least == most:
+        return (Bin(least, most, len(costs)),)
+    ratio = math.log(most / least)
+    counts = Counter(min(int(bins * math.log(cost / least) / ratio), bins - 1) for cost in costs)
+    edges = [least * math.exp(ratio * place / bins) for place in range(bins)] + [most]
+    return tuple(Bin(edges[place], edges[place + 1], counts[place]) for place in range(bins))
 
 
 class Networks:

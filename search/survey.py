@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import trainers
-from search.networks import Network, Networks, measured
+from search.networks import Bin, Network, Networks, histogram, measured
 from search.options import Unbuilt, drawn, located, refuse_dead
 from search.trial import COSTS
 from spaces import Config, Space, SpaceError
@@ -37,7 +37,8 @@ class Survey:
     """What a space spans: `networks` and `within` are None where they were not counted.
 
     `costs` holds (least, most) of each cost, exact where settings were listed, otherwise found by
-    `ends`; `within` is the share of settings within the limits, and `beyond` are the values of
+    `ends`, and `histograms` how many networks cost how much, where they were counted; `within` is
+    the share of settings within the limits, and `beyond` are the values of
     parameters that none of those has; `unbuilt` says how many of the settings looked at cannot be
     built, and why.
     """
@@ -48,6 +49,7 @@ class Survey:
     within: float | None
     beyond: dict[str, tuple[Any, ...]]
     unbuilt: Unbuilt
+    histograms: dict[str, tuple[Bin, ...]] = field(default_factory=dict)
 
 
 def survey(space: Space) -> Survey:
@@ -74,10 +76,12 @@ def survey(space: Space) -> Survey:
         for name in COSTS
     }
     feasible = _feasible(space, costs, found)
-    count = len({network.identity for network in found})
+    different = {network.identity: network.costs for network in found}.values()
+    histograms = {name: histogram([known[name] for known in different]) for name in COSTS}
     unbuilt = Unbuilt(size, size - len(found), tuple(networks.invalid)[:3])
     beyond = _beyond(space, reached)
-    return Survey(size, count, costs, len(feasible) / len(found), beyond, unbuilt)
+    within = len(feasible) / len(found)
+    return Survey(size, len(different), costs, within, beyond, unbuilt, histograms)
 
 
 def remarks(space: Space) -> list[str]:

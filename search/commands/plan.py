@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,13 @@ import click
 from search.commands import as_json, command, emit, overrides, plugin
 
 if TYPE_CHECKING:
+    from search.networks import Bin
     from search.survey import Survey
     from spaces import Space
     from spaces.parameters import Parameter
 
 SCHEMA = "eca-search.schema.json"
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @command(example="eca-search init my-search && eca-search run my-search.yaml")
@@ -96,6 +99,9 @@ def validate(
             settings=spanned.settings,
             networks=spanned.networks,
             costs={name: list(map(int, ends)) for name, ends in spanned.costs.items()},
+            histograms={
+                name: [asdict(one) for one in bins] for name, bins in spanned.histograms.items()
+            },
             within_limits=spanned.within,
             notes=notes,
         )
@@ -108,9 +114,22 @@ def validate(
     click.echo(f"settings  {_count(spanned.settings)}")
     click.echo(f"networks  {_count(spanned.networks)}")
     for name, (least, most) in spanned.costs.items():
-        click.echo(f"{name:8}  {least:,.0f} to {most:,.0f}")
+        bars = _bars(spanned.histograms.get(name, ()))
+        click.echo(f"{name:8}  {least:,.0f} to {most:,.0f}{bars}")
+    if spanned.histograms:
+        click.echo(
+            "          (in brackets the networks, from the least to the most by equal ratios)"
+        )
     for note in notes:
         click.echo(f"note: {note}")
+
+
+def _bars(bins: Sequence[Bin]) -> str:
+    """A histogram in a few characters, `[▁▂█▅ ▁]`: a bin without a network is a blank."""
+    highest = max((one.networks for one in bins), default=0)
+    heights = (math.ceil(len(BARS) * one.networks / highest) for one in bins)
+    bars = "".join(BARS[height - 1] if height else " " for height in heights)
+    return f"   [{bars}]" if bins else ""
 
 
 def _notes(space: Space, spanned: Survey) -> Iterator[str]:

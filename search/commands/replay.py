@@ -51,8 +51,8 @@ class Variant(click.ParamType[dict[str, Any]]):
 @command(
     example="eca-search replay runs/digits --pruner ParetoPruner --pruner none\n"
     "eca-search replay t.csv --curve 'e{epoch}Accuracy' --costs NumMACs,NumParams --budget 20\n"
-    "eca-search replay t.csv --curve 'acc_{epoch}' --costs params --plot saved.svg "
-    "--pruner '{name: MedianPruner, n_warmup_steps: 10}'"
+    "eca-search replay runs/digits --pruner '{name: MedianPruner, n_warmup_steps: 2}' "
+    "--plot saved.svg"
 )
 @click.argument("source", type=click.Path(path_type=Path), metavar="STUDY_DIR|TABLE")
 @click.option("--curve", metavar="COLUMNS", help="Of a table: e.g. 'e{epoch}Accuracy'.")
@@ -107,9 +107,9 @@ def replay(
     """Say what a pruner would have saved, and which members of the front it would have lost.
 
     The real study, sampler and pruner search trainings that are over, in virtual time: those of a
-    finished study, or a CSV or Parquet table with a network in each row. Nothing is trained, and
-    nothing written. An epoch takes every network one tick. What has not finished when the budget is
-    spent counts for nothing.
+    finished study, or a CSV or Parquet table with a network in each row. Nothing is trained,
+    and nothing is written but the plot. An epoch takes every network one tick. What has not
+    finished when the budget is spent counts for nothing.
     """
     from search import recorded, replay
     from search.by_name import SpecError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 
 from search.pareto import band, ranks
 from search.pruning import ParetoPruner, Pruning
+from search.study import Study
 
 
 def test_a_plain_optuna_study_can_use_it() -> None:
@@ -140,6 +142,24 @@ def test_a_stop_names_the_rivals_that_are_better_at_no_more_cost() -> None:
         "ParetoPruner: place 5 of 5 at epoch 1 (0.5, 0.3 behind), the best 2 go on; "
         "better at no more cost: #0 #1"
     )
+
+
+def test_a_stop_is_kept_with_its_rivals(synthetic: Callable[..., Study]) -> None:
+    """In a study the reason is a record of the journal: the numbers of the rivals that were better
+    at no more cost, the best first.
+    """
+    study = synthetic(pruner={"name": "ParetoPruner"}, sampler={"name": "RandomSampler"})
+    for number, accuracy in enumerate([0.5, 0.6, 0.7, 0.4]):  # each dearer than the one before
+        assignment = study.next()
+        assert assignment is not None
+        assert assignment.trial == number
+        study.start(assignment, "here")
+        ending = study.report(number, 0, {"epoch": 1, "val_accuracy": accuracy})
+        assert (ending is None) == (number < 3)
+    study.commit()
+    trial = Study.read(study.folder, study.space).trials[3]
+    assert trial.outcome == "pruned"
+    assert trial.reason.endswith("better at no more cost: #2 #1 #0")
 
 
 def taught(early: float) -> optuna.Study:

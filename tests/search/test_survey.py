@@ -13,7 +13,7 @@ import spaces
 import trainers
 from search import preflight
 from search.examine import examiner
-from search.networks import Networks, measured
+from search.networks import Bin, Networks, histogram, measured
 from search.options import reason
 from search.survey import _most_within, ends, reference, remarks, survey
 from spaces import Space, SpaceError
@@ -364,3 +364,21 @@ def test_a_run_says_what_cannot_be_built_too(make: Any) -> None:
     hopeless = make(text=attending(DEAD))
     with pytest.raises(SpaceError, match=r"span\.yaml:5:59: .*\(at 100 of 100 random points\)"):
         preflight.first_point(hopeless, examiner(hopeless))
+
+
+def test_a_histogram_counts_every_network_once() -> None:
+    """Bins of equal ratio from the least to the most: 1 to 100 in two is 1 to 10 and 10 to 100."""
+    low, high = histogram([1, 2, 9.9, 10.1, 100], bins=2)
+    assert (low.least, high.most) == (1, 100)
+    assert low.most == high.least == pytest.approx(10)
+    assert (low.networks, high.networks) == (3, 2)
+    assert histogram([5.0, 5.0]) == (Bin(5.0, 5.0, 2),)
+
+
+def test_a_survey_has_the_histogram_of_each_cost(make: Any) -> None:
+    """As many networks as were counted, between the ends that were found."""
+    found = survey(make())
+    assert found.networks is not None
+    for name, bins in found.histograms.items():
+        assert sum(one.networks for one in bins) == found.networks
+        assert (bins[0].least, bins[-1].most) == found.costs[name]
