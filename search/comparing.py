@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from search.precedents import Noise, Precedents
 from spaces import Config, Space, SpaceError, arms
-from spaces.errors import Problem, listed, nearest
+from spaces.errors import Problem, counted, listed, nearest
 
 if TYPE_CHECKING:
     from search.proposing import Examine
     from search.statistics import Comparison
     from search.study import Study
-    from spaces.settings import Compare
 
 Stratum = tuple[tuple[str, Any], ...]
 """One value of every block: (("backbone.width", 0.5),)."""
@@ -215,8 +214,9 @@ def told(
     )
     strata = tuple(dict.fromkeys(arms.block(values) for values in study.space.settings()))
     lost = [arm for arm in known if arm not in found and arm not in aliases]
-    asked = against if against != planned.against else None
-    caveats = tuple(_caveats(study, comparison, planned, lost, asked))
+    other = aliases.get(against, against) if against else None
+    before = aliases.get(planned.against, planned.against) if planned.against else None
+    caveats = tuple(_caveats(study, comparison, lost, None if other == before else against))
     return Told(space_metric(study.space), comparison, same, strata, caveats)
 
 
@@ -238,11 +238,19 @@ def images(config: Config) -> tuple[int, int] | None:
 
 
 def _caveats(
-    study: Study, found: Comparison, planned: Compare, lost: list[str], against: str | None
+    study: Study, found: Comparison, lost: list[str], against: str | None
 ) -> Iterator[str]:
-    """What a reader must know before believing it."""
+    """What a reader must know before believing it.
+
+    `lost` are arms without a result, `against` is the arm to compare with where it was chosen
+    afterwards.
+    """
+    planned = study.space.search.compare
     if lost:
-        yield f"left out, as no seed of it has a result: {', '.join(lost)}"
+        yield (
+            f"left out, as no seed of it has a result: {', '.join(lost)}; so "
+            f"{counted(len(found.pairs), 'pair')} are corrected for, fewer than were planned"
+        )
     if against is not None:
         chosen = "as was chosen afterwards: fewer pairs are corrected for"
         yield f"compared with {against} alone, {chosen}"
@@ -251,8 +259,8 @@ def _caveats(
     if not study.history.ended:
         yield "not finished: what a look in between shows is no test result"
     if found.dropped:
-        blocks = f"{len(found.dropped)} blocks are left out of the tests"
-        yield f"{blocks}: some arm has no result there"
+        blocks = counted(len(found.dropped), "block")
+        yield f"{blocks} left out of the tests: some arm has no result there"
     if (found.margin, found.alpha) != (planned.margin, planned.alpha):
         yield (
             f"margin and alpha were said to be {planned.margin:g} and {planned.alpha:g} before it "

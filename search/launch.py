@@ -94,7 +94,7 @@ def run(
             f"  or start another: give it another {other}"
         )
     if known is not None and not fork:
-        _agreed(known, space, "the space you gave")
+        _agreed(known, space, "the space you gave", forks=space.arms is None)
         return _resume(known, space, None, wish, force, tracking_uri, watch, say)
     if known is not None:
         _forkable(known)
@@ -295,21 +295,26 @@ def mirrored(
     return mirror.claimed(space.search.mirror, folder, force=force, say=say)
 
 
-def _agreed(study: Study, space: Space, called: str) -> None:
-    """Raise StudyExists, with a diff, for a space that the study cannot go on with."""
+def _agreed(study: Study, space: Space, called: str, *, forks: bool = True) -> None:
+    """Raise StudyExists, with a diff, for a space that the study cannot go on with.
+
+    `forks`: whether the command offers --fork.
+    """
+    or_else = "give --fork for a new study that keeps the results that fit"
+    if not forks:
+        or_else = "start another: give it another `name`, as name=NAME, or another --out"
     refused = {
         key: change
         for key, change in edits.changes(study.space, space).items()
         if not edits.free(key, *change)
     }
     if refused:
-        other = "--fork for a new study that keeps the results that fit"
         if study.space.search.confirms:
-            other = "`eca-search confirm` another --name"
+            or_else = "give `eca-search confirm` another --name"
         raise StudyExists(
             f"{study.folder}: {called} is not what this study was started with\n"
             f"{edits.told(refused)}\n"
-            f"  undo that, or give {other}"
+            f"  undo that, or {or_else}"
         )
 
 

@@ -75,7 +75,7 @@ class Metrics:
         counts = study.counts()
         for outcome, count in {**study.outcomes(), **counts}.items():
             self._trials.labels(study.name, outcome).set(count)
-        self._total.labels(study.name).set(study.history.total)
+        self._total.labels(study.name).set(study.expected)
         self._epochs.labels(study.name).set(
             sum(len(replicate.curve) for trial in study.trials for replicate in trial.replicates)
         )

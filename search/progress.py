@@ -119,7 +119,7 @@ class _Events:
             words.append(f"({text.clean(trial.reason)})")
         if trial.objectives is not None:
             words.append(text.values(study, trial))
-        return f"{' '.join(words)} ({len(self._ended)} of {study.history.total})"
+        return f"{' '.join(words)} ({len(self._ended)} of {study.expected})"
 
     def _word(self, outcome: str) -> str:
         return f"\033[{COLOURS.get(outcome, 31)}m{outcome}\033[0m" if self._colored else outcome
@@ -140,7 +140,7 @@ class _Pace:
         fresh, elapsed = done - self._before, time.monotonic() - self.began
         if fresh <= 0:
             return None
-        return max(0.0, study.history.total - done) * elapsed / fresh
+        return max(0.0, study.expected - done) * elapsed / fresh
 
 
 def _share(trial: Trial, replicates: int) -> float:

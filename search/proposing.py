@@ -18,6 +18,7 @@ from search.journal import Record
 from search.sampling import MainStudy
 from search.trial import RETRIED, Candidate, Trial, digest_int
 from spaces import Space
+from spaces.errors import counted
 
 Values = dict[str, Any]
 Examine = Callable[[Values], Candidate]
@@ -67,7 +68,7 @@ class Proposing:
             if turn < len(baselines):
                 wanted = baselines[turn]
             elif self._space.arms is not None:
-                self.exhausted = f"every arm is asked: {len(history.trials)} networks"
+                self.exhausted = f"every arm is asked: {counted(len(history.trials), 'network')}"
                 return
             elif history.useless and history.useless % USELESS == 0:
                 wanted = self._unseen(history)

@@ -26,6 +26,7 @@ from search.journal import FORMAT, Journal, Ledger, Record, read
 from search.redaction import redacted
 from search.trial import Assignment, Ending, Trial, digest_int
 from spaces import Space
+from spaces.errors import counted
 from spaces.latency import Latency
 
 if TYPE_CHECKING:
@@ -359,10 +360,10 @@ class Study:
     def stop(self, number: int, reason: str = "stopped by hand") -> None:
         """End a trial for a person, as pruned: now where it waits, else when its worker is told.
 
-        One that is over, or was stopped before, is left alone. Raises KeyError for no such trial.
+        Of one that has finished it ends the seeds that were asked for since. One that is over, or
+        was stopped before, is left alone. Raises KeyError for no such trial.
         """
-        trial = self.history.trials[number]
-        if trial.outcome is None and number not in self.stopping:
+        if self.unfinished(number) and number not in self.stopping:
             self._record("stop", trial=number, reason=reason)
             self._end_waiting(number)
 
@@ -370,6 +371,16 @@ class Study:
         """From now on at most so many attempts at a time, for a person, until the driver ends."""
         self.at_most = at_most
         self.note(f"at most {at_most} trials at a time, by hand")
+
+    def unfinished(self, number: int) -> bool:
+        """Whether anything of a trial runs or waits, such as seeds that it was given since."""
+        trial = self.history.trials[number]
+        if trial.outcome is None or any(map(is_open, trial.replicates)):
+            return True
+        return trial.outcome == "finished" and any(
+            (known := replicate_of(trial, index)) is None or known.outcome is None
+            for index in self._added(trial)
+        )
 
     @property
     def stopping(self) -> Mapping[int, str]:
@@ -395,7 +406,7 @@ class Study:
         if self._queue:
             return self._unpaid(*self._queue[0])
         if len(self.history.trials) >= self.history.total:
-            return f"{len(self.history.trials)} of {self.history.total} trials"
+            return f"{len(self.history.trials)} of {counted(self.history.total, 'trial')}"
         exhausted = self._proposing.exhausted if self._proposing else ""
         return exhausted or self._hopeless or self._unpaid_proposal
 
@@ -450,6 +461,13 @@ class Study:
     def counts(self, *, driven: bool = True) -> dict[str, int]:
         """Trials running and waiting; proposals refused (infeasible) and answered (duplicate)."""
         return self.history.counts(driven=driven)
+
+    @property
+    def expected(self) -> int:
+        """How many trials there are to be: of arms that are one network, one."""
+        history = self.history
+        apart = 0 if self.space.arms is None else history.duplicates
+        return history.total - apart
 
     def outcomes(self) -> dict[str, int]:
         """Trials finished, pruned, failed."""
@@ -532,10 +550,16 @@ class Study:
 
         Earlier ones that a finished trial lacks were stopped by a person, and stay so.
         """
-        grown = [edit[GROWING][0] for edit in self.history.edits if GROWING in edit]
+        grown = any(GROWING in edit for edit in self.history.edits)
         for trial in self.trials if grown else ():
             if trial.outcome == "finished":
-                self._queue_replicates(trial.number, first=grown[0])
+                self._queue_replicates(trial.number, first=self._added(trial).start)
+
+    def _added(self, trial: Trial) -> range:
+        """The numbers of a trial's seeds beyond those that the study began with."""
+        grown = [edit[GROWING][0] for edit in self.history.edits if GROWING in edit]
+        now: int = self.space.search.replicates
+        return range(grown[0] if grown else now, max(now, planned(trial)))
 
     def _queue_replicates(self, number: int, first: int = 1) -> bool:
         """Queue what a trial whose first replicate has finished still lacks; True: something."""

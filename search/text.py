@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from search import pareto, store, tables
 from search.membership import noise
 from search.spending import limits
+from spaces.errors import counted
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -109,7 +110,7 @@ def tally(study: Study, *, driven: bool = True) -> str:
     parts = [", ".join(f"{count} {word}" for word, count in outcomes.items() if count)]
     parts += [", ".join(active), ", ".join(free)]
     said = "; ".join(filter(None, parts))
-    return f"{ended} of {study.history.total} trials" + (f": {said}" if said else "")
+    return f"{ended} of {counted(study.expected, 'trial')}" + (f": {said}" if said else "")
 
 
 def losses(study: Study) -> Iterator[str]:
@@ -124,7 +125,7 @@ def losses(study: Study) -> Iterator[str]:
 def over(study: Study) -> Iterator[str]:
     """Why the study is over, where the number of its trials does not say it."""
     ended = study.history.ended
-    if ended and not tally(study).startswith(ended):
+    if ended and study.space.arms is None and not tally(study).startswith(ended):
         yield ended
     if ended and ended.startswith("budget."):
         yield f"with a larger one: {typed('resume', study.folder, None)} {further(study)}"
@@ -178,13 +179,18 @@ def front(study: Study) -> str:
 
 
 def worth(study: Study) -> str:
-    """The front's size and hypervolume, with what it is measured from."""
+    """The front's size and hypervolume, with what it is measured from.
+
+    Arms of a comparison are given, not searched for: their front is worth nothing of its own.
+    """
     front = study.pareto()
+    if study.space.arms is not None:
+        return counted(len(front), "network")
     start = [f"{name} {tables.number(value)}" for name, value in study.reference.items()]
     if study.judged is not None and study.judged.endswith("accuracy"):
         start = [f"accuracy {study.chance:.4g}", *start]
-    networks = f"{len(front)} network{'s'[: len(front) != 1]}"
-    return f"{networks}, hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
+    volume = f"hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
+    return f"{counted(len(front), 'network')}, {volume}"
 
 
 def devices(study: Study) -> list[str]:
@@ -222,14 +228,25 @@ def footnotes(study: Study) -> Iterator[str]:
 
 
 def summary(study: Study) -> str:
-    """What a study came to: outcomes with reasons, the front, and where everything is."""
-    folder = shown(study.folder)
+    """What a search came to: outcomes with reasons, the front, and where everything is.
+
+    Of a comparison or a confirmation, which say themselves what they came to, without the front.
+    """
     lines = [f"{study.name}: {tally(study)}", *(f"  {line}" for line in losses(study))]
     lines += [*(f"  over: {line}" for line in over(study)), ""]
-    if study.pareto():
+    if study.pareto() and study.space.arms is None:
         lines += [f"Pareto front: {worth(study)}", front(study), *footnotes(study), ""]
-    lines += [f"study    {folder}", f"look     {typed('ui', study.folder, study.tracking_uri)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *ways_on(study)])
+
+
+def ways_on(study: Study) -> Iterator[str]:
+    """Where a study is, and the commands that show it or go on from it."""
+    yield f"study    {shown(study.folder)}"
+    yield f"look     {typed('ui', study.folder, study.tracking_uri)}"
+    if study.pareto():
+        yield f"report   {typed('report', study.folder, None)}"
+    if study.pareto() and study.space.arms is None:
+        yield f"confirm  {typed('confirm', study.folder, None)}   (the front, with fresh seeds)"
 
 
 def typed(command: str, folder: Path, tracking_uri: str | None) -> str:

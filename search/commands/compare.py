@@ -96,7 +96,7 @@ def compare(
     is pruned. Before anything trains it is said which arms are the same network, how many seeds an
     effect needs, and what it costs. With a study's folder for SPACE: what that study has told.
     """
-    from search import comparing, comparison_text, journal, launch, precedents, preflight
+    from search import comparing, comparison_text, journal, launch, precedents, preflight, text
     from search.examine import examiner
     from spaces import catalogue
 
@@ -105,6 +105,7 @@ def compare(
             raise click.UsageError(f"{space} is a study: what it compares stands in its journal")
         _told(launch.load(Path(space)), against, margin, alpha, as_json)
         return 0
+    _check_source(space)
     for file in plugins:
         catalogue.plug(file)
     loaded = _loaded(space, overrides, arms, blocks, replicates, against, margin, alpha)
@@ -141,7 +142,31 @@ def compare(
             say=say,
         )
 
-    return drive(start, lambda study: _told(study, against, margin, alpha, as_json))
+    def tell(study: Study) -> None:
+        _told(study, against, margin, alpha, as_json)
+        for line in () if as_json else ("", *text.ways_on(study)):
+            click.echo(line)
+
+    return drive(start, tell)
+
+
+def _check_source(text: str) -> None:
+    """A usage error for a folder in which no study is: it was meant for one."""
+    from search import journal
+    from spaces.errors import clipped, listed
+    from spaces.paths import ready
+
+    path = Path(text)
+    written = path.suffix in (".yaml", ".yml") or path.is_file()
+    if written or text in ready() or not (path.is_dir() or len(path.parts) > 1):
+        return
+    within = path if path.is_dir() else path.parent
+    there = sorted(found.parent.name for found in within.glob(f"*/{journal.FILE}"))
+    known = f"; studies in {within}: {listed(there)}" if there else ""
+    raise click.UsageError(
+        f"{clipped(text, 80)}: no study here, nor a space file (allowed: a space file, the name of "
+        f"a ready space, or a study's folder{known})"
+    )
 
 
 def _loaded(

@@ -97,12 +97,11 @@ def _narrow(study: Study, at_most: int, wait: float) -> int:
 
 
 def _stop_trial(study: Study, asked: str, wait: float) -> int:
-    from search import control, journal, text
-    from search.history import History
+    from search import control, launch, text
 
     trial = trial_of(study, asked, running=True)
     name = text.clean(trial.name)
-    if trial.outcome is not None:
+    if not study.unfinished(trial.number):
         click.echo(f"{name} has ended already: {trial.outcome}")
         return 0
     wish = control.Wish("stop", trial.number)
@@ -113,20 +112,22 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
             f"`{text.typed('resume', study.folder, None)}` would go on with {name}"
         )
     warn(f"asked {_called(driver)}")
-    now = trial
+    now = study
 
     def over() -> bool:
         nonlocal now
         gone = _let_go(study.folder, driver)  # before the last look at what it wrote
-        now = History(journal.read(study.folder)).trials[trial.number]
-        return gone or now.outcome is not None
+        now = launch.load(study.folder)
+        return gone or not now.unfinished(trial.number)
 
     _within(wait, over)
-    if now.outcome is None:
+    if now.unfinished(trial.number):
         click.echo(f"{name} has not ended yet: {_called(driver)} was asked, ends it {_when(study)}")
         return 75
     control.withdraw(study.folder, driver, wish)
-    click.echo(f"{name}: {now.outcome}" + (f" ({text.clean(now.reason)})" if now.reason else ""))
+    trial = now.history.trials[trial.number]
+    ended = f" ({text.clean(trial.reason)})" if trial.reason else ""
+    click.echo(f"{name}: {trial.outcome}{ended}")
     return 0
 
 

@@ -46,7 +46,7 @@ def status(study_dir: Path, as_json: bool) -> None:
             started=study.started,
             updated=study.updated,
             resumable=state == "paused",
-            total=study.history.total,
+            total=study.expected,
             ended=study.history.ended,
             halted=study.history.halted,
             front=[trial.number for trial in study.pareto()],
@@ -68,9 +68,8 @@ def status(study_dir: Path, as_json: bool) -> None:
         click.echo(f"  budget   {spent}")
     if held:
         click.echo(f"  kept     {text.size(held)} of checkpoints")
-    if best is not None:
-        click.echo(f"  best     {text.clean(best.name)}  {text.values(study, best)}")
-        click.echo(f"  front    {text.worth(study)}")
+    for line in _result(study):
+        click.echo(line)
     where = text.devices(study)
     if len(where) > 1:
         said = "; ".join(map(text.clean, where))
@@ -86,6 +85,30 @@ def status(study_dir: Path, as_json: bool) -> None:
     click.echo(f"  started  {text.clock(study.started)}   updated {text.clock(study.updated)}")
     if state == "paused":
         click.echo(f"  go on    {text.typed('resume', study.folder, None)}")
+
+
+def _result(study: Study) -> Iterator[str]:
+    """The best trial and the front, or what a comparison or a confirmation has told."""
+    from search import confirming, text
+
+    best = text.best(study)
+    if study.space.search.confirms is not None:
+        yield from (
+            f"  result   {line}" for line in confirming.lines(confirming.confirmation(study))
+        )
+    elif study.space.arms is not None:
+        from search import comparing, statistics
+
+        told = comparing.told(study)
+        if told is None:
+            yield "  result   nothing to compare yet: no block has a value of every arm"
+            return
+        for pair in told.comparison.pairs:
+            yield f"  result   {statistics.sentence(pair, told.comparison.margin)}"
+        yield from (f"  mind     {caveat}" for caveat in told.caveats)
+    elif best is not None:
+        yield f"  best     {text.clean(best.name)}  {text.values(study, best)}"
+        yield f"  front    {text.worth(study)}"
 
 
 def _state(study: Study, driver: Holder | None) -> str:

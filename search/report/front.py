@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """None before a trial has finished."""
-    if not study.pareto():
+    """None before a trial has finished, and for a comparison: its arms were given."""
+    compared = study.space.arms is not None and study.space.search.confirms is None
+    if compared or not study.pareto():
         return None
     return Section("Pareto front", tuple(_parts(study)))
 
