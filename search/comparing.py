@@ -46,8 +46,12 @@ class Same:
 class Plan:
     """What a comparison will train, known before anything does.
 
-    `seeds` has for each effect the seeds that it needs, None where no noise is known; `hours` are
-    those of one worker (GPU-hours where a worker has a GPU), None where no pace is known.
+    `smallest` are the seeds below which no pair can be significant, None where no number is
+    enough for so many pairs. `seeds` has for each effect the seeds that it needs, and `sees` is the
+    smallest effect that those asked for see at 80 % power (None: none): both None where no noise is
+    known. `hours` are those of one worker (GPU-hours where a worker has a GPU), None where no pace
+    is known. Where arms are equal at some blocks, all of this is of the pair that differs at the
+    fewest.
     """
 
     arms: tuple[str, ...]
@@ -57,9 +61,10 @@ class Plan:
     epochs: int
     same: tuple[Same, ...]
     pairs: tuple[tuple[str, str], ...]
-    smallest: int
+    smallest: int | None
     noise: Noise | None
     seeds: Mapping[float, int] | None
+    sees: float | None
     hours: float | None
     paced: str | None
 
@@ -101,6 +106,7 @@ def plan(
     pace = known.pace()
     apart = min(_apart(pair, same, strata) for pair in pairs)
     smallest = power.smallest_n(len(pairs), alpha)
+    wanted: dict[str, Any] = {"power": WANTED, "alpha": alpha, "comparisons": len(pairs)}
     return Plan(
         arms=tuple(names),
         strata=strata,
@@ -109,24 +115,22 @@ def plan(
         epochs=epochs,
         same=same,
         pairs=pairs,
-        smallest=max(TWO, math.ceil(smallest / apart)),
+        smallest=smallest and max(TWO, math.ceil(smallest / apart)),
         noise=noise,
         seeds=None
-        if noise is None
+        if noise is None or smallest is None
         else {
-            effect: math.ceil(
-                power.seeds_needed(
-                    effect, noise.sd, power=WANTED, alpha=alpha, comparisons=len(pairs)
-                )
-                / apart
-            )
+            effect: math.ceil(blocks / apart)
             for effect in EFFECTS
+            if (blocks := power.seeds_needed(effect, noise.sd, **wanted)) is not None
         },
+        sees=None
+        if noise is None or space.search.replicates < TWO
+        else power.detectable(space.search.replicates * apart, noise.sd, **wanted),
         hours=None
         if pace is None
         else sum(
-            c.costs["macs"] * c.config["training"]["epochs"] * pace.seconds
-            for c in configs.values()
+            pace.seconds(c.costs["macs"]) * c.config["training"]["epochs"] for c in configs.values()
         )
         * space.search.replicates
         / 3600,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from search import comparing, statistics, text
 from search.comparing import Plan, Same, Told
 from search.statistics import Comparison
+from spaces.errors import counted
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -15,34 +16,56 @@ if TYPE_CHECKING:
 
 def plan(name: str, plan: Plan) -> Iterator[str]:
     """What a comparison will train and what that can tell, line by line."""
-    blocks = f" at {len(plan.strata)} blocks" if len(plan.strata) > 1 else ""
+    blocks = f" at {counted(len(plan.strata), 'block')}" if len(plan.strata) > 1 else ""
     yield (
-        f"{name}: {len(plan.arms)} arms{blocks}, {plan.replicates} seeds: {plan.networks} "
-        f"networks, {plan.trainings} trainings of {plan.epochs} epochs"
+        f"{name}: {counted(len(plan.arms), 'arm')}{blocks}, {counted(plan.replicates, 'seed')}: "
+        f"{counted(plan.networks, 'network')}, {counted(plan.trainings, 'training')} of "
+        f"{counted(plan.epochs, 'epoch')}"
     )
     yield from (f"  {line}" for line in same(plan.same))
-    yield (
-        f"  {_count(len(plan.pairs), 'pair')}: below {plan.smallest} seeds no difference can be "
-        "significant, however large (sign-flip test, Holm's correction)"
-    )
-    if plan.replicates < plan.smallest:
-        yield f"  so {_count(plan.replicates, 'seed')} would be refused, unless --anyway is given"
-    if plan.noise is None or plan.seeds is None:
+    yield f"  {significance(plan)}"
+    if plan.smallest is None or plan.replicates < plan.smallest:
+        yield (
+            f"  so {counted(plan.replicates, 'seed')} can prove nothing, and would be refused, "
+            "unless --anyway is given"
+        )
+    if plan.noise is None:
         yield (
             "  noise of one training: not known yet (no study here has repeated seeds on these "
             "images for as many epochs)"
         )
     else:
-        needed = ", ".join(f"{100 * effect:g}: {seeds}" for effect, seeds in plan.seeds.items())
+        freedom = "degree" if plan.noise.df == 1 else "degrees"
         yield (
             f"  noise of one training: sd {100 * plan.noise.sd:.2f} points "
-            f"({plan.noise.df} degrees of freedom, from {plan.noise.source})"
+            f"({plan.noise.df} {freedom} of freedom, from {plan.noise.source})"
         )
-        yield f"  seeds to see an effect of so many points at 80 % power: {needed}"
+        if plan.sees is not None:
+            yield (
+                f"  {counted(plan.replicates, 'seed')} would see a difference of "
+                f"{100 * plan.sees:.2g} points at 80 % power"
+            )
+        needed = ", ".join(f"{100 * e:g}: {n:,}" for e, n in (plan.seeds or {}).items())
+        if needed:
+            yield f"  seeds to see one of so many points at 80 % power: {needed}"
     if plan.hours is None:
         yield "  time: not known before a study here has trained on these images"
     else:
         yield f"  time: about {_hours(plan.hours)} of one worker or GPU (pace of {plan.paced})"
+
+
+def significance(plan: Plan) -> str:
+    """From how many seeds on a difference can be significant at all, for the pairs asked."""
+    how = "(sign-flip test, Holm's correction)"
+    if plan.smallest is None:
+        return (
+            f"{counted(len(plan.pairs), 'pair')}: no difference can be significant with any number "
+            f"of seeds {how}: fewer pairs, as with --against, or a larger --alpha"
+        )
+    return (
+        f"{counted(len(plan.pairs), 'pair')}: below {plan.smallest} seeds no difference can be "
+        f"significant, however large {how}"
+    )
 
 
 def same(found: Sequence[Same]) -> Iterator[str]:
@@ -110,9 +133,5 @@ def _chance(p: float) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s'[: number != 1]}"
-
-
 def _hours(hours: float) -> str:
-    return _count(max(1, round(60 * hours)), "minute") if hours < 1 else f"{hours:.1f} hours"
+    return counted(max(1, round(60 * hours)), "minute") if hours < 1 else f"{hours:.1f} hours"

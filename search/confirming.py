@@ -15,7 +15,7 @@ import spaces
 from search import pareto, text, verdict
 from search.trial import COSTS, Trial, digest_int
 from spaces import Config, Space, SpaceError, arms, writer
-from spaces.errors import Place, Problem
+from spaces.errors import Place, Problem, counted
 from spaces.overrides import applied, put
 from spaces.probe import validated
 from spaces.reader import Node, located
@@ -226,7 +226,7 @@ def lines(found: Confirmation) -> Iterator[str]:
             ends = f" ({100 * shrunk.low:+.2f} to {100 * shrunk.high:+.2f}, 95 %)"
         yield (
             f"shrinkage (search minus confirmed): {100 * shrunk.mean:+.2f} points{ends}, "
-            f"mean over {shrunk.n} network{'s'[: shrunk.n != 1]}"
+            f"mean over {counted(shrunk.n, 'network')}"
         )
     for before, epochs in dict.fromkeys(one.schedule for one in found.networks):
         if before is not None and before != epochs:

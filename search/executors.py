@@ -13,7 +13,7 @@ from search.errors import Unfit
 from search.study import Study
 from search.worker import Workplace
 from spaces import Space, SpaceError, catalogue
-from spaces.errors import Problem
+from spaces.errors import Problem, counted
 
 Watch = Callable[[Study], None]
 Say = Callable[[str], None]
@@ -103,8 +103,9 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
                 "  ask for less in `search.resources`, or give --address of a larger cluster"
             )
         say(
-            f"Ray at {cluster.address}: {cluster.nodes} node{'s'[: cluster.nodes != 1]}, "
-            f"{cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs; {slots()} trials at a time"
+            f"Ray at {cluster.address}: {counted(cluster.nodes, 'node')}, "
+            f"{counted(cluster.cpus, 'CPU')}, {counted(cluster.gpus, 'GPU')}; "
+            f"{counted(slots(), 'trial')} at a time"
         )
 
         def drive(study: Study, watch: Watch) -> None:

@@ -21,7 +21,7 @@ from search.redaction import redacted
 from search.study import Study
 from spaces import Space, SpaceError, catalogue
 from spaces.durable import sweep, write_whole
-from spaces.errors import Problem
+from spaces.errors import Problem, counted
 
 if TYPE_CHECKING:
     from search.mirror import Mirror
@@ -143,7 +143,8 @@ def _start(
                 study.carried(len(found))
                 study.extend(max(study.history.total, len(study.trials)))
                 finished = known.outcomes()["finished"]
-                say(f"{folder}: {len(found)} of {finished} results of {known.name} carried over")
+                many = f"{len(found)} of {counted(finished, 'result')}"
+                say(f"{folder}: {many} of {known.name} carried over")
             _write(folder, space)
         except BaseException:
             study.close()
@@ -183,7 +184,8 @@ def resume(
     study = load(folder)
     if trials is not None and trials < len(study.trials) and not fork:
         have = len(study.trials)
-        said = f"{have} trials exist already (got {trials}; allowed: {have} or more)"
+        said = f"of {counted(have, 'trial')} that there are already, none can be taken back"
+        said += f" (got {trials}; allowed: {have} or more)"
         raise SpaceError([Problem(None, "trials", said)])
     known = None if (folder / SPACE).is_file() else study.space.to_yaml()
     space = spaces.load(folder / SPACE, overrides=overrides, text=known)

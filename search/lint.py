@@ -14,7 +14,7 @@ from search.networks import Values, part
 from spaces import Config, Space
 from spaces.algebra.plane import cells
 from spaces.algebra.rules import RELEASED
-from spaces.errors import listed, shown
+from spaces.errors import counted, listed, shown
 from spaces.kernels import clamped
 from spaces.parameters import Parameter, every
 
@@ -148,11 +148,11 @@ def _confounded(concerned: Sequence[Parameter], looks: Sequence[Look]) -> Iterat
         if _lawful(one, other) and all(same.get(one) == same.get(other) for same in built.values())
     ]
     if pairs:
-        count = f"{len(pairs)} pair{'s'[: len(pairs) != 1]}"
+        count = counted(len(pairs), "pair")
         (w, b), (v, c) = pairs[0]
         yield (
             f"width and b are confounded, as twice the channels is b + 1: {count} of this space "
-            "have the same kernels at every gamma, such as "
+            f"{'has' if len(pairs) == 1 else 'have'} the same kernels at every gamma, such as "
             f"width {w:g} with b {b:g} and width {v:g} with b {c:g}"
         )
 

@@ -16,6 +16,7 @@ from search.cluster import Node
 from search.doctor import ROOTLESS, Finding, existing
 from search.node import Answer, Question
 from search.redaction import redacted
+from spaces.errors import counted
 
 DECISIVE = ("ray", "torch")
 """Libraries whose version must be the driver's; of others another is worth a warning."""
@@ -58,7 +59,7 @@ def findings(address: str | None, question: Question) -> Iterator[Finding]:
     left: list[str] = []
     writable = []
     with ray_tune.connected(address) as cluster:
-        many = f"{cluster.nodes} node{'s'[: cluster.nodes != 1]}"
+        many = counted(cluster.nodes, "node")
         yield Finding("Ray", "ok", f"{cluster.address}: {many}")
         try:
             for place in question.places:
@@ -95,7 +96,7 @@ def of(each: Node, answer: Answer, here: Answer) -> Iterator[Finding]:
     )
     found = [replace(finding, node=each.name) for finding in looked if finding is not None]
     if all(finding.state == "ok" for finding in found):
-        said = f"fit: {each.cpus:g} CPUs, {each.gpus:g} GPUs, all as here"
+        said = f"fit: {counted(each.cpus, 'CPU')}, {counted(each.gpus, 'GPU')}, all as here"
         yield Finding(WHOLE, "ok", said, node=each.name)
     yield from found
 

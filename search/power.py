@@ -15,23 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from search.paired import EXACT, FLIPS
+
 SIMULATED = 5_000
 """Comparisons simulated for one power: its standard error is at most 0.7 points."""
 MANY = 32
 """Sign patterns that reject, from which on Student's t tells the power to a point or two."""
 
 
-def smallest_n(comparisons: int = 1, alpha: float = 0.05) -> int:
+def least_p(n: int) -> float:
+    """The least p that a sign-flip test of `n` differences can have.
+
+    Of 2^n flips two are as far out as n differences of one sign. Above 16 differences 65,536 flips
+    are drawn, and one is counted that was not (`paired.sign_flip`): 3.05e-5 however many there are.
+    """
+    return float(2.0 ** (1 - n)) if n <= EXACT else 2 / (FLIPS + 1)
+
+
+def smallest_n(comparisons: int = 1, alpha: float = 0.05) -> int | None:
     """The fewest blocks at which a sign-flip test can be significant after Holm at all.
 
-    Of 2^n flips two are as far out as n differences of one sign: p >= 2 / 2^n, times the number of
-    comparisons. 6 for one comparison at 0.05: five seeds can never be significant.
+    Where the least p, times the number of comparisons, is alpha or less: 6 for one comparison at
+    0.05, so that five seeds can never be significant. None where no number is enough, as for 1,639
+    comparisons at 0.05.
     """
     _check(comparisons=comparisons, alpha=alpha)
-    n = 1
-    while comparisons * 2.0 ** (1 - n) > alpha:
-        n += 1
-    return n
+    return next((n for n in range(1, EXACT + 2) if comparisons * least_p(n) <= alpha), None)
 
 
 def power_at(
@@ -42,17 +51,18 @@ def power_at(
     For Holm's hardest step, alpha / comparisons, so a lower bound with several. The level is the
     one the sign-flip test attains, at most that. Where fewer than 32 sign patterns reject, the test
     loses to Student's (at six blocks 73 % where the noncentral t says 80 %), so it is simulated,
-    always with the same noise; above, the noncentral t holds.
+    always with the same noise; above, the noncentral t holds. Beyond 16 blocks, where flips are
+    drawn, it is taken to hold at the level that so many flips can tell.
     """
     _check(comparisons=comparisons, alpha=alpha, effect=effect, sd=sd)
-    if n < smallest_n(comparisons, alpha):
+    if comparisons * least_p(n) > alpha:
         return 0.0
     if sd == 0:
         return 1.0
     shift = effect / (sd * math.sqrt(2))
-    half = 2 ** min(n - 1, 50)  # more flips tell no finer level
+    half = 1 / least_p(n)  # flips of one sign
     patterns = math.floor(half * alpha / comparisons + 1e-9)
-    if patterns < MANY:
+    if patterns < MANY and n <= EXACT:
         return _simulated(n, shift, patterns)
     bar = stats.t.isf(patterns / half / 2, n - 1)
     return float(stats.nct.sf(bar, n - 1, shift * math.sqrt(n)))
@@ -60,12 +70,18 @@ def power_at(
 
 def seeds_needed(
     effect: float, sd: float, *, power: float = 0.8, alpha: float = 0.05, comparisons: int = 1
-) -> int:
-    """The fewest blocks per arm that show `effect` with the given power; at least `smallest_n`."""
+) -> int | None:
+    """The fewest blocks per arm that show `effect` with the given power; at least `smallest_n`.
+
+    None where so many comparisons can never be significant.
+    """
     _check(comparisons=comparisons, alpha=alpha, effect=effect, sd=sd, power=power)
+    least = smallest_n(comparisons, alpha)
+    if least is None:
+        return None
     reach = stats.norm.isf(alpha / comparisons / 2) + stats.norm.ppf(power)
     known_sd = math.floor(2 * (reach * sd / effect) ** 2)  # fewer never do
-    n: int = max(smallest_n(comparisons, alpha), known_sd)
+    n: int = max(least, known_sd)
     while power_at(n, effect, sd, alpha=alpha, comparisons=comparisons) < power:
         n += 1
     return n
@@ -74,9 +90,12 @@ def seeds_needed(
 def detectable(
     n: int, sd: float, *, power: float = 0.8, alpha: float = 0.05, comparisons: int = 1
 ) -> float | None:
-    """The smallest effect that `n` blocks show with the given power; None below `smallest_n`."""
+    """The smallest effect that `n` blocks show with the given power; None where none can be shown.
+
+    That is below `smallest_n`.
+    """
     _check(comparisons=comparisons, alpha=alpha, sd=sd, power=power)
-    if n < smallest_n(comparisons, alpha):
+    if comparisons * least_p(n) > alpha:
         return None
     if sd == 0:
         return 0.0

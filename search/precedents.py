@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from search import journal
 from search.errors import JournalError
 from search.history import History
@@ -34,14 +36,23 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that an epoch takes for each multiply-add of the network, on one worker.
+    """How long an epoch takes on one worker, by the multiply-adds of the network.
 
-    The median of the trainings that `source` names. Small networks take longer than their MACs
-    say, so this is a guide and no more.
+    `known` holds (MACs, seconds) of networks that were trained, the median of each, by MACs;
+    `source` names the studies.
     """
 
-    seconds: float
+    known: tuple[tuple[float, float], ...]
     source: str
+
+    def seconds(self, macs: float) -> float:
+        """Seconds of an epoch: between two networks on a line, above all in proportion.
+
+        Below all it is as long as the smallest's: most of a tiny network's time is no arithmetic.
+        """
+        counts, times = zip(*self.known, strict=True)
+        beyond: float = max(1.0, macs / counts[-1])
+        return float(np.interp(macs, counts, times)) * beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +80,17 @@ class Precedents:
 
     def pace(self) -> Pace | None:
         """From every training that has an epoch; None without any."""
-        found = [
-            (statistics.median(m["seconds"] for m in curve) / trial.costs["macs"], name)
-            for name, trial in self.trials
-            for curve in [[m for r in trial.replicates for m in r.curve if "seconds" in m]]
-            if curve and trial.costs["macs"] > 0
-        ]
-        if not found:
+        taken: dict[float, list[float]] = {}
+        names = set()
+        for name, trial in self.trials:
+            seconds = [m["seconds"] for r in trial.replicates for m in r.curve if "seconds" in m]
+            if seconds and trial.costs["macs"] > 0:
+                taken.setdefault(trial.costs["macs"], []).extend(seconds)
+                names.add(name)
+        if not taken:
             return None
-        names = sorted({name for _, name in found})
-        return Pace(statistics.median(seconds for seconds, _ in found), ", ".join(names))
+        known = tuple((macs, statistics.median(taken[macs])) for macs in sorted(taken))
+        return Pace(known, ", ".join(sorted(names)))
 
 
 def precedents(out: Path, dataset: dict[str, Any]) -> Precedents:

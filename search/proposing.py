@@ -155,7 +155,7 @@ class Proposing:
                 return values
         seen = len({trial.identity for trial in history.trials.values()})
         self.exhausted = (
-            f"{seen} of {seen} networks seen"
+            f"{seen} of {counted(seen, 'network')} seen"
             if size is not None and size <= LISTED
             else f"no unseen network within limits among {DRAWS:,} random points; {seen} seen"
         )

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.by_name import setting
 from search.pareto_pruner import ParetoPruner
+from spaces.errors import counted
 
 
 def words(
@@ -38,7 +39,8 @@ def words(
                 asked = ParetoPruner(costs=costs, **arguments)
             return f"{name}: {asked.judge(study, trial)}"
         case "PatientPruner":
-            text = f"{name}: no gain for {spec['patience']} epochs at epoch {step} ({value:.4g})"
+            patience = counted(spec["patience"], "epoch")
+            text = f"{name}: no gain for {patience} at epoch {step} ({value:.4g})"
             wrapped = spec.get("wrapped")
             return f"{text}; {words(wrapped, costs, study, trial)}" if wrapped else text
         case "MedianPruner":
@@ -86,7 +88,8 @@ def _rung(study: optuna.Study, trial: FrozenTrial) -> str:
         if rung in rival.system_attrs
     }
     maximize = study.direction == StudyDirection.MAXIMIZE
-    return f"of {len(rivals)} trials in rung {rung.rpartition('_')[2]}, {_best(rivals, maximize)},"
+    many, place = counted(len(rivals), "trial"), rung.rpartition("_")[2]
+    return f"of {many} in rung {place}, {_best(rivals, maximize)},"
 
 
 def _best(values: Mapping[int, float], maximize: bool) -> str:

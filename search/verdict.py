@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.trial import RETRIED, Attempt, Ending, Trial
+from spaces.errors import counted
 from spaces.latency import Latency
 from spaces.settings import Failures, Timing
 
@@ -99,7 +100,8 @@ def hopeless(ended: Sequence[Trial], consecutive: int, *, proven: bool) -> str:
         return ""
     if outcome in ABOUT_THE_CONFIG and proven:
         return ""
-    return f"{consecutive} trials in a row failed for one reason: {outcome}: {newest[-1].reason}"
+    many = counted(consecutive, "trial")
+    return f"{many} in a row failed for one reason: {outcome}: {newest[-1].reason}"
 
 
 def _reason(trial: Trial) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spaces import holes
-from spaces.errors import Problem, SpaceError, listed, nearest, shown
+from spaces.errors import Problem, SpaceError, counted, listed, nearest, shown
 from spaces.find import find
 from spaces.holes import Choice, Chosen, Float, Int, Option, Subset, dotted
 from spaces.overrides import put
@@ -71,7 +71,7 @@ def opened(document: Node, base: Node, problems: list[Problem]) -> tuple[Node, A
     written = document.value["arms"]
     given = written.value if isinstance(written.value, dict) else {}
     if not 1 <= len(given) <= MOST_ARMS:
-        got = f"{len(given)} arms" if given or written.value == {} else shown(written.plain())
+        got = counted(len(given), "arm") if given or written.value == {} else shown(written.plain())
         said = f"no arms (got {got}; allowed: 1 to {MOST_ARMS}, each NAME: {{key.path: value}})"
         problems.append(Problem(written.place, "arms", said))
     sections = {k: n for k, n in document.value.items() if k in base.value}

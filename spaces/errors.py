@@ -103,9 +103,10 @@ def nearest(word: object, names: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def counted(number: int, word: str) -> str:
-    """``1 network``, ``2 networks``, ``1,000 networks``."""
-    return f"{number:,} {word}{'s'[: number != 1]}"
+def counted(number: float, word: str) -> str:
+    """``1 network``, ``2 networks``, ``1,000 networks``, ``0.5 GPUs``."""
+    written = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{written} {word}{'s'[: number != 1]}"
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:

@@ -14,7 +14,7 @@ from spaces import arms, baselines, holes, places, writer
 from spaces.arm_options import added
 from spaces.arms import Arms
 from spaces.config import Attention, Config, Dataset, Training
-from spaces.errors import Place, Problem, SpaceError, listed, nearest
+from spaces.errors import Place, Problem, SpaceError, counted, listed, nearest
 from spaces.find import find
 from spaces.holes import dotted
 from spaces.overrides import applied
@@ -273,12 +273,14 @@ def _across(
     """What is wrong between the search and what it searches."""
     problems = []
     if search.trials is None and parameters:
-        said = f"required key is missing, as there are {len(parameters)} holes (allowed: 1 or more)"
+        said = (
+            f"required key is missing, with {counted(len(parameters), 'hole')} (allowed: 1 or more)"
+        )
         problems.append(Problem(written.key or written.place, "search.trials", said))
     warmup = search.pruner.params.get("n_warmup_steps") if search.pruner else None
     if isinstance(warmup, int) and 0 < epochs <= warmup:
         place = written.value["pruner"].value["n_warmup_steps"].place
-        said = f"it would never prune (got {warmup}; allowed: less than the {epochs} epochs)"
+        said = f"it would never prune (got {warmup}; allowed: less than {counted(epochs, 'epoch')})"
         problems.append(Problem(place, "search.pruner.n_warmup_steps", said))
     return problems
 

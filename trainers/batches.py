@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from spaces.config import Config, Training
-from spaces.errors import VariantError
+from spaces.errors import VariantError, counted
 from trainers import augmentation as augment
 from trainers.data import Indices, Judge, Source, shares, sources, split
 from trainers.datasets import DatasetError, Description, Files, Images
@@ -158,7 +158,7 @@ def _check_batch(config: Config, images: int) -> None:
     count, _ = shares(images, val=data.val, subset=data.subset)
     if chosen.batch_size > count:
         said = "larger than the training set "
-        said += f"(got {chosen.batch_size}; allowed: at most {count} images)"
+        said += f"(got {chosen.batch_size}; allowed: at most {counted(count, 'image')})"
         raise VariantError(("training.batch_size", said))
 
 

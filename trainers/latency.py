@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from spaces.config import Config
-from spaces.errors import VariantError
+from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
 from trainers.network import describe
@@ -90,7 +90,8 @@ def timed(
             spent = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
             if not spent:
                 raise
-            said = f"no memory for a pass of {count} images on {name} (allowed: fewer images)"
+            images = counted(count, "image")
+            said = f"no memory for a pass of {images} on {name} (allowed: fewer images)"
             raise VariantError(("batch_sizes", said)) from None
         found.append(Latency(name, precision, count, median(times), *interval(times), len(times)))
     return tuple(found)
@@ -118,7 +119,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_cpu()}, {threads} thread{'s'[: threads != 1]}"
+    return f"{_cpu()}, {counted(threads, 'thread')}"
 
 
 @lru_cache(maxsize=1)

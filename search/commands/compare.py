@@ -99,6 +99,7 @@ def compare(
     from search import comparing, comparison_text, journal, launch, precedents, preflight, text
     from search.examine import examiner
     from spaces import catalogue
+    from spaces.errors import counted
 
     if journal.exists(Path(space)):
         if arms or blocks or overrides or replicates:
@@ -120,10 +121,13 @@ def compare(
         (click.echo if planned else warn)(line)
     if planned:
         return 0
-    if plan.replicates < plan.smallest and not anyway:
+    if plan.smallest is None and not anyway:
+        raise click.UsageError(f"{comparison_text.significance(plan)} (or --anyway)")
+    if plan.smallest is not None and plan.replicates < plan.smallest and not anyway:
         raise click.UsageError(
-            f"so few seeds ({plan.replicates}) cannot tell {len(plan.pairs)} pairs apart, whatever "
-            f"they show (allowed: --replicates {plan.smallest} or more, or --anyway)"
+            f"so few seeds ({plan.replicates}) cannot tell {counted(len(plan.pairs), 'pair')} "
+            f"apart, whatever they show (allowed: --replicates {plan.smallest} or more, or "
+            "--anyway)"
         )
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:

@@ -77,6 +77,7 @@ def confirm(
     named STUDY-confirm, which can be resumed; with that study for STUDY_DIR: what it has come to.
     """
     from search import confirming, launch, text
+    from spaces.errors import counted
 
     if front and chosen is not None:
         raise click.UsageError("--front or --trials, not both")
@@ -98,8 +99,8 @@ def confirm(
     space = confirming.space(study, trials, replicates=replicates, overrides=overrides, name=name)
     out = study.folder.parent
     warn(
-        f"{space.name}: {len(trials)} network{'s'[: len(trials) != 1]} of {study.name}, "
-        f"{replicates} fresh seed{'s'[: replicates != 1]} each, "
+        f"{space.name}: {counted(len(trials), 'network')} of {study.name}, "
+        f"{counted(replicates, 'fresh seed')} each, "
         "trained on training and validation images, judged by the test images"
     )
 

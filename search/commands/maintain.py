@@ -37,6 +37,7 @@ def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
     """
     from search import dashboard, launch, text
     from search.commands.ui import store
+    from spaces.errors import counted
 
     if optuna_log and tracking_uri:
         raise click.UsageError("--optuna-log writes no MLflow store; leave --tracking-uri out")
@@ -44,7 +45,9 @@ def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
         study = launch.load(study_dir)
         file = study.folder / dashboard.FILE
         count = dashboard.write(study, file)
-        click.echo(f"{count} proposals: optuna-dashboard {shlex.quote(text.shown(file))}")
+        click.echo(
+            f"{counted(count, 'proposal')}: optuna-dashboard {shlex.quote(text.shown(file))}"
+        )
         return
 
     asked = tracking_uri or launch.load(study_dir).tracking_uri
@@ -66,6 +69,7 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     runs. Other studies that keep checkpoints of the same networks at the same URI lose them too.
     """
     from search import drivers, garbage, launch, lease, text
+    from spaces.errors import counted
 
     folder = launch.load(study_dir).folder
     looking = nullcontext(drivers.driver(folder)) if dry_run else lease.apart(folder)
@@ -89,7 +93,7 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     for each, size in zip(waste, freed, strict=True):
         whose = "left by killed writers" if each.trial is None else f"#{each.trial:03d}"
         outcome = "" if each.trial is None else study.history.trials[each.trial].outcome or ""
-        files = f"{len(each.files)} file{'s'[: len(each.files) != 1]}"
+        files = counted(len(each.files), "file")
         click.echo(f"  {whose} {outcome}: {files}, {text.size(size)}".replace(" :", ":"))
     what = f"would free {text.size(sum(freed))}" if dry_run else f"freed {text.size(sum(freed))}"
     click.echo(f"{study.name}: {what}; {text.size(kept)} of checkpoints are kept")

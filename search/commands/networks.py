@@ -81,6 +81,7 @@ def complexity(
         return
     from search import tables
     from search.text import LATENCY, MACS, columns
+    from spaces.errors import counted
     from spaces.latency import Latency
 
     heading = ["name", "attention", "image_size", "params", "macs"]
@@ -95,7 +96,7 @@ def complexity(
     click.echo(columns(heading, rows, left=heading[:2]))
     click.echo(MACS)
     if found:
-        images = f"{batch} image{'s'[: batch != 1]}"
+        images = counted(batch or 1, "image")
         click.echo(f"{LATENCY}, of {images} on {found[0].device}")
 
 

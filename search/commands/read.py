@@ -157,6 +157,7 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
     from search import tables, text
     from search.history import is_open
     from spaces import writer
+    from spaces.errors import counted
 
     running = any(map(is_open, trial.replicates))
     state = trial.outcome or ("running" if running else "waiting")
@@ -172,7 +173,7 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
     for latency in trial.latencies:
         size, told = latency.batch_size, tables.milliseconds(latency)
         how = f"median of {latency.repeats}, {latency.precision}, {text.clean(latency.device)}"
-        yield f"  latency    of {size} image{'s'[: size != 1]}: {told} ms, {how}"
+        yield f"  latency    of {counted(size, 'image')}: {told} ms, {how}"
     yield f"  attention  {trial.placement}"
     if trial.kernels:
         yield "  kernels    " + "  ".join(f"{site} {size}" for site, size in trial.kernels.items())
@@ -180,7 +181,8 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
         yield f"  value      {name} = {text.clean(str(value))}"
     yield f"  network    {trial.identity}   run key {trial.key}"
     if trial.aliases:
-        yield f"  answered   {len(trial.aliases)} more proposals that build and train the same"
+        more = counted(len(trial.aliases), "more proposal")
+        yield f"  answered   {more} of the same network and recipe"
     yield f"  MLflow     run {text.clean(trial.name)!r} of study {study.uuid}"
     for replicate in trial.replicates:
         yield f"replicate {replicate.number}, seed {replicate.seed}: {replicate.outcome or 'open'}"

@@ -36,6 +36,7 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
     from search import launch, text
     from search import report as reports
     from spaces.durable import make_folder, write_whole
+    from spaces.errors import counted
 
     study = launch.load(study_dir)
     folder = study.folder / "report" if out is None else out
@@ -54,7 +55,7 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
             click.echo(f"written: {text.shown(folder / name)} ({text.size(len(content))})")
     if paper:
         count = sum(name.startswith("paper/") for name in files)
-        click.echo(f"written: {text.shown(folder / 'paper')} ({count} files)")
+        click.echo(f"written: {text.shown(folder / 'paper')} ({counted(count, 'file')})")
 
 
 def _confirmations(study: Study) -> tuple[Study, ...]:

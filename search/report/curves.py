@@ -11,6 +11,7 @@ from search.picture import COLOURS, axis_name
 from search.redaction import redacted
 from search.report.section import Figure, Part, Prose, Section, Table
 from search.trial import Trial
+from spaces.errors import counted
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -39,7 +40,7 @@ def _parts(study: Study, metric: str) -> Iterator[Part]:
         ["trial", "network", "outcome", "epochs", f"last {metric}", "why"],
         [_row(trial, metric) for trial in stopped[:STOPPED]],
         left=["network", "outcome", "why"],
-        caption=f"{len(stopped)} trials ended without a result.",
+        caption=f"{counted(len(stopped), 'trial')} ended without a result.",
     )
 
 

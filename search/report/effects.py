@@ -23,6 +23,7 @@ from search.report.section import Figure, Section, Table
 from search.statistics import Block, PairResult, signed
 from search.trial import Trial
 from spaces import arms
+from spaces.errors import counted
 from spaces.latency import Latency
 
 if TYPE_CHECKING:
@@ -177,11 +178,12 @@ def hopeless(study: Study, found: tuple[Effect, ...]) -> str:
     """Why none of the rows could be significant whatever was measured; empty where one could."""
     needed = power.smallest_n(len(found), study.space.search.compare.alpha)
     most = max(effect.pair.n for effect in found)
-    if most >= needed:
+    if needed is not None and most >= needed:
         return ""
+    takes = "no number of seeds would do" if needed is None else f"that takes {needed} seeds"
     return (
-        f"no row can be significant, however large its effect: over {len(found)} "
-        f"row{'s'[: len(found) != 1]} that takes {needed} seeds, and there are {most}"
+        f"no row can be significant, however large its effect: over "
+        f"{counted(len(found), 'row')} {takes}, and there are {most}"
     )
 
 
