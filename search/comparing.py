@@ -252,8 +252,8 @@ def _caveats(
     planned = study.space.search.compare
     if lost:
         yield (
-            f"left out, as no seed of it has a result: {', '.join(lost)}; so "
-            f"{counted(len(found.pairs), 'pair')} are corrected for, fewer than were planned"
+            f"left out, as no seed of it has a result: {', '.join(lost)}; p is corrected for "
+            f"{counted(len(found.pairs), 'pair')}, fewer than were planned"
         )
     if against is not None:
         chosen = "as was chosen afterwards: fewer pairs are corrected for"

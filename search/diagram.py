@@ -60,7 +60,7 @@ def plane(
     where = f"{backbone}: " if backbone else ""
     title = f"{where}{', '.join(map(str, channels))} channels"
     found = cells(channels, rounding, gamma, b)
-    return Plane(title, rounding, gamma, b, tuple(found), tuple(marks))
+    return Plane(title, tuple(channels), rounding, gamma, b, tuple(found), tuple(marks))
 
 
 def image(shown: Plane, kind: Format) -> bytes:
@@ -101,7 +101,7 @@ def figure(shown: Plane) -> Figure:
 
 def _mark(axes: Axes, shown: Plane) -> None:
     """The paper's point, and an outline around each marked network that is in the window."""
-    axes.plot(*map(float, PAPER), label="paper: gamma=2, b=1", zorder=5, **STAR)
+    axes.plot(*map(float, PAPER), label=_paper(shown), zorder=5, **STAR)
     there = {cell.kernels: cell for cell in shown.cells}
     styles = itertools.cycle(["solid", "dashed"])
     constant = "constant k, named above"
@@ -120,6 +120,15 @@ def _mark(axes: Axes, shown: Plane) -> None:
             else:
                 why = "no gamma, b" if each.point is None else "not in view"
                 axes.plot([], [], color="none", label=f"{name} ({why})")
+
+
+def _paper(shown: Plane) -> str:
+    """The paper's point, with the kernels that it gives here."""
+    from spaces.mappings.log2 import mapping
+
+    gamma, b = map(float, PAPER)
+    kernels = [mapping(c, gamma=gamma, b=b, rounding=shown.rounding) for c in shown.channels]
+    return f"paper: gamma={gamma:g}, b={b:g}: {'-'.join(map(str, kernels))}"
 
 
 def _outline(axes: Axes, cell: Cell, **style: Any) -> None:

@@ -184,8 +184,7 @@ def resume(
     study = load(folder)
     if trials is not None and trials < len(study.trials) and not fork:
         have = len(study.trials)
-        said = f"of {counted(have, 'trial')} that there are already, none can be taken back"
-        said += f" (got {trials}; allowed: {have} or more)"
+        said = f"it has {counted(have, 'trial')} already (got {trials}; allowed: {have} or more)"
         raise SpaceError([Problem(None, "trials", said)])
     known = None if (folder / SPACE).is_file() else study.space.to_yaml()
     space = spaces.load(folder / SPACE, overrides=overrides, text=known)

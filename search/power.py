@@ -10,26 +10,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from search.paired import EXACT, FLIPS
+from search.paired import EXACT, FLIPS, sign_flip
 
 SIMULATED = 5_000
 """Comparisons simulated for one power: its standard error is at most 0.7 points."""
+DRAWN = 30
+"""Beyond so many differences no drawn flip changes nothing: one in 2^30 does, of 65,536."""
 MANY = 32
 """Sign patterns that reject, from which on Student's t tells the power to a point or two."""
 
 
+@cache
 def least_p(n: int) -> float:
-    """The least p that a sign-flip test of `n` differences can have.
+    """The least p that a sign-flip test of `n` differences can have, those of one sign.
 
-    Of 2^n flips two are as far out as n differences of one sign. Above 16 differences 65,536 flips
-    are drawn, and one is counted that was not (`paired.sign_flip`): 3.05e-5 however many there are.
+    Of 2^n flips two are as far out. Above 16 differences 65,536 flips are drawn, and one is counted
+    that was not (`paired.sign_flip`): 3.05e-5 however many there are, and somewhat more at 17 to 20
+    or so, as the flip that changes nothing is then among those drawn.
     """
-    return float(2.0 ** (1 - n)) if n <= EXACT else 2 / (FLIPS + 1)
+    if n <= EXACT:
+        return float(2.0 ** (1 - n))
+    return float(sign_flip(np.ones(n), [0] * n)) if n <= DRAWN else 2 / (FLIPS + 1)
 
 
 def smallest_n(comparisons: int = 1, alpha: float = 0.05) -> int | None:
@@ -60,7 +67,7 @@ def power_at(
     if sd == 0:
         return 1.0
     shift = effect / (sd * math.sqrt(2))
-    half = 1 / least_p(n)  # flips of one sign
+    half = 2.0 ** (n - 1) if n <= EXACT else (FLIPS + 1) / 2  # p is a multiple of 1 / half
     patterns = math.floor(half * alpha / comparisons + 1e-9)
     if patterns < MANY and n <= EXACT:
         return _simulated(n, shift, patterns)

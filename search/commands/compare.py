@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "arms",
     multiple=True,
     metavar="NAME='KEY=VALUE; ...'",
-    help="An arm: the keys that it replaces, values as in YAML (repeatable).",
+    help="An arm: the keys that it replaces, values as in YAML; NAME= for none (repeatable).",
 )
 @click.option(
     "--block",
@@ -92,9 +92,12 @@ def compare(
 ) -> int:
     """Train arms of SPACE with the same seeds and say which differ, by how much and how surely.
 
-    An arm is SPACE with some keys replaced; holes that it leaves open take their default. Nothing
-    is pruned. Before anything trains it is said which arms are the same network, how many seeds an
-    effect needs, and what it costs. With a study's folder for SPACE: what that study has told.
+    An arm is SPACE with some keys replaced; holes that it leaves open take their default. So
+    `attention=eca` is SPACE's own option of that name, a gamma left open at the default of its
+    hole; `attention={name: eca}` is a component of the arm's own, whose gamma is the paper's 2.
+    Nothing is pruned. Before anything trains it is said which arms are the same network, how many
+    seeds an effect needs, and what it costs. With a study's folder for SPACE: what that study has
+    told.
     """
     from search import comparing, comparison_text, journal, launch, precedents, preflight, text
     from search.examine import examiner

@@ -89,10 +89,12 @@ def status(study_dir: Path, as_json: bool) -> None:
 
 def _result(study: Study) -> Iterator[str]:
     """The best trial and the front, or what a comparison or a confirmation has told."""
-    from search import confirming, text
+    from search import text
 
     best = text.best(study)
     if study.space.search.confirms is not None:
+        from search import confirming
+
         yield from (
             f"  result   {line}" for line in confirming.lines(confirming.confirmation(study))
         )

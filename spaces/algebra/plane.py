@@ -50,6 +50,7 @@ class Plane:
     """What an equivalence diagram shows: the cells in a window of the plane, and what is marked."""
 
     title: str
+    channels: tuple[int, ...]
     rounding: Rounding
     gamma: Window
     b: Window

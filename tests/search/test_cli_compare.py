@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import search
-from search import cli, confirming, journal, tracking
+from search import cli, confirming, journal, launch, power, tracking
 from search.store import default_uri
 from spaces import Config
 
@@ -79,12 +79,15 @@ def test_the_plan_is_said_before_anything_trains(run: Run, folder: Path) -> None
     """Which arms are one network, what is trained, from how many seeds on it can tell anything."""
     code, out, _ = run("compare", "rules.yaml", *ARMS, "--replicates", "7", "--plan")
     assert code == 0
-    assert "3 arms at 2 blocks, 7 seeds: 5 networks, 35 trainings of 1 epochs" in out
+    assert "3 arms at 2 blocks, 7 seeds: 5 networks, 35 trainings of 1 epoch\n" in out
     assert "k3 is published at backbone.width=0.5: the same network, trained once" in out
     assert "below 7 seeds no difference can be significant" in out
     assert "would be refused" not in out
     few = run("compare", "rules.yaml", *ARMS, "--replicates", "3", "--plan")[1]
-    assert "so 3 seeds would be refused, unless --anyway is given" in few
+    assert "so 3 seeds can prove nothing, and would be refused, unless --anyway is given" in few
+    one = run("compare", "rules.yaml", "--arm", "a=", "--arm", "b=attention=none", "--plan")[1]
+    assert "2 arms, 1 seed: 2 networks, 2 trainings of 1 epoch\n" in one
+    assert "  so 1 seed can prove nothing" in one
     code, out, _ = run("compare", "rules.yaml", *ARMS, "--replicates", "7", "--plan", "--json")
     told = json.loads(out)["plan"]
     assert (told["trainings"], told["smallest"]) == (35, 7)
@@ -210,6 +213,72 @@ def test_arms_that_are_one_network_go_by_the_first(run: Run) -> None:
     assert [(one["arm"], one["of"]) for one in plan["same"]] == [("b", "a"), ("c", "a")]
 
 
+def test_so_many_pairs_that_no_seeds_are_enough_are_refused(run: Run) -> None:
+    """Where the least p of the test is above alpha it is said what would help."""
+    options = [*ARMS, "--replicates", "100", "--alpha", "0.00001", "--out", "never"]
+    said = (
+        "3 pairs: no difference can be significant with any number of seeds (sign-flip test, "
+        "Holm's correction): fewer pairs, as with --against, or a larger --alpha"
+    )
+    code, out, err = run("compare", "rules.yaml", *options)
+    assert (code, out) == (2, "")
+    assert f"Error: {said} (or --anyway)" in err
+    code, out, _ = run("compare", "rules.yaml", *options, "--plan")
+    assert code == 0
+    assert said in out
+
+
+@pytest.mark.usefixtures("_compared")
+def test_a_plan_says_what_its_seeds_would_see(run: Run) -> None:
+    """Once a study here knows the noise of a training: the effect at 80 % power, in points."""
+    code, out, err = run("compare", "rules.yaml", *ARMS, "--replicates", "8", "--plan", "--json")
+    assert code == 0, err
+    plan = json.loads(out)["plan"]
+    # at one of two widths published and k3 are one network: 8 blocks, three pairs
+    expected = power.detectable(8, plan["noise"]["sd"], comparisons=3)
+    assert plan["sees"] == expected
+    assert expected is not None
+    out = run("compare", "rules.yaml", *ARMS, "--replicates", "8", "--plan")[1]
+    said = f"  8 seeds would see a difference of {100 * expected:.2g} points at 80 % power"
+    assert said in out.splitlines()
+
+
+@pytest.mark.usefixtures("_compared")
+def test_what_a_comparison_says_of_itself(run: Run, folder: Path) -> None:
+    """Status has its sentences, the end the ways on; another space is refused without --fork."""
+    code, out, err = run("status", "runs/rules-compare")
+    assert code == 0, err
+    assert "rules-compare: finished, 5 of 5 trials: 5 finished; 1 duplicate" in out
+    results = [line for line in out.splitlines() if line.startswith("  result   ")]
+    assert len(results) == 3
+    assert "hypervolume" not in out
+    seeds = launch.load(folder / "runs/rules-compare").space.search.replicates
+    options = [*ARMS, "--replicates", str(seeds)]
+    code, out, err = run("compare", "rules.yaml", *options, "--resume")
+    assert code == 0, err
+    assert out.endswith(
+        "study    runs/rules-compare\nlook     eca-search ui runs/rules-compare\n"
+        "report   eca-search report runs/rules-compare\n"
+    )
+    code, out, err = run("compare", "rules.yaml", *options, "training.epochs=2", "--resume")
+    assert code == 2
+    assert "training.epochs: 1 -> 2" in err
+    assert "or start another: give it another `name`, as name=NAME, or another --out" in err
+    assert "--fork" not in err
+
+
+@pytest.mark.usefixtures("_compared")
+def test_a_folder_without_a_study_is_no_space(run: Run) -> None:
+    """It is said with the studies that there are beside it."""
+    code, out, err = run("compare", "runs/nope")
+    assert (code, out) == (2, "")
+    assert "Error: runs/nope: no study here, nor a space file (allowed: a space file, " in err
+    assert "studies in runs: " in err
+    assert "rules-compare" in err
+    assert "Error: runs: no study here" in run("compare", "runs")[2]
+    assert "no such file, nor a ready space of that name" in run("compare", "nope")[2]
+
+
 def test_an_arm_that_cannot_train_takes_no_other_with_it(run: Run, folder: Path) -> None:
     """What it lost is said; the other arms are compared."""
     plugin = str(Path(__file__).parents[1] / "plugins" / "faulty.py")
@@ -221,7 +290,10 @@ def test_an_arm_that_cannot_train_takes_no_other_with_it(run: Run, folder: Path)
     assert code == 0, err
     told = json.loads(out)
     assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [("a", "d")]
-    assert told["caveats"] == ["left out, as no seed of it has a result: bad"]
+    assert told["caveats"] == [
+        "left out, as no seed of it has a result: bad; p is corrected for 1 pair, fewer than were "
+        "planned"
+    ]
 
 
 def test_a_study_without_arms_compares_nothing(run: Run) -> None:

@@ -106,7 +106,10 @@ def test_run_ends_with_the_front(done: tuple[Path, subprocess.CompletedProcess[s
     assert "finished val_accuracy 0." in said.stderr
     assert "\033" not in said.stdout + said.stderr
     assert "Pareto front: " in said.stdout
-    assert f"eca-search ui {folder}" in said.stdout
+    assert said.stdout.endswith(
+        f"study    {folder}\nlook     eca-search ui {folder}\nreport   eca-search report {folder}\n"
+        f"confirm  eca-search confirm {folder}   (the front, with fresh seeds)\n"
+    )
     assert {path.name for path in folder.iterdir()} >= {"space.yaml", FILE, "checkpoints"}
     assert (folder.parent / "mlflow.db").is_file()
 

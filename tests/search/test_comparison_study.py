@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import search
-from search import journal
+from search import comparing, journal, text
 from search.errors import StudyExists
 from search.study import Study
 from spaces import arms
@@ -52,6 +52,8 @@ def test_an_arm_that_builds_the_same_network_is_not_trained_twice(compared: Stud
     answered = [alias["values"] for trial in compared.trials for alias in trial.aliases]
     assert answered == [{"arm": "k3", "arm.k3.backbone.width": 0.5}]
     assert compared.history.ended == "every arm is asked: 5 networks"
+    assert text.tally(compared) == "5 of 5 trials: 5 finished; 1 duplicate"
+    assert not list(text.over(compared))
 
 
 def test_seeds_are_trained_block_by_block(compared: Study) -> None:
@@ -62,6 +64,36 @@ def test_seeds_are_trained_block_by_block(compared: Study) -> None:
 def test_trials_are_named_by_their_arm(compared: Study) -> None:
     """A person reading MLflow's table knows which arm a run is."""
     assert compared.trials[0].name == "#000 published: w0.25 eca k1-3-3"
+
+
+def test_an_alias_of_the_arm_that_was_planned_is_no_other_choice(tmp_path: Path) -> None:
+    """Compared with another name of it nothing was chosen afterwards; with another arm it was."""
+    path = tmp_path / "rules.yaml"
+    arms_ = "arms: {a: {}, b: {attention.mapping: {name: log2}}, none: {attention: {name: none}}}\n"
+    written = SPACE[: SPACE.index("arms:")].replace(
+        "{replicates: 2,", "{replicates: 2, compare: {against: a},"
+    )
+    path.write_text(written + arms_)
+    study = search.run(path, out=tmp_path / "runs", executor="inprocess")
+    for arm, said in (
+        ("a", ()),
+        ("b", ()),
+        (
+            "none",
+            ("compared with none alone, as was chosen afterwards: fewer pairs are corrected for",),
+        ),
+    ):
+        told = comparing.told(study, against=arm)
+        assert told is not None
+        assert told.caveats == said
+
+
+def test_a_comparison_shows_no_front(compared: Study) -> None:
+    """Its arms were given: the summary has how to go on, and neither front nor hypervolume."""
+    said = text.summary(compared)
+    assert "front" not in said
+    assert "hypervolume" not in text.worth(compared)
+    assert said.splitlines()[-1] == f"report   eca-search report {compared.folder}"
 
 
 def test_more_seeds_may_be_asked_for_and_fewer_may_not(compared: Study, tmp_path: Path) -> None:

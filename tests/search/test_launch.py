@@ -263,7 +263,7 @@ def test_the_journal_is_enough(done: Path) -> None:
 
 def test_a_total_below_what_exists_is_refused(done: Path) -> None:
     """The message says how many there are."""
-    with pytest.raises(SpaceError, match="2 trials exist already"):
+    with pytest.raises(SpaceError, match="it has 2 trials already"):
         search.resume(done, trials=1)
 
 

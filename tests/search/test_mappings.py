@@ -216,7 +216,7 @@ def test_a_diagram_gives_each_network_a_colour_and_marks_what_is_known() -> None
     assert len({to_hex(patch.get_facecolor()) for patch in cells}) == len(plane.cells)
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == [
-        "paper: gamma=2, b=1",
+        "paper: gamma=2, b=1: 5-5-5-7",
         "released: 3-5-5-7",
         "released coco: 3-3-7-7 (no gamma, b)",
         "constant k, named above",

@@ -19,7 +19,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from search.paired import estimate, holm, sign_flip
-from search.power import detectable, power_at, seeds_needed, smallest_n, upper_sd
+from search.power import detectable, least_p, power_at, seeds_needed, smallest_n, upper_sd
 from search.shrinkage import rank_correlation, shrinkage
 from search.statistics import Block, Comparison, PairResult, compare, sentence
 
@@ -308,6 +308,19 @@ def test_smallest_n(comparisons: int, n: int) -> None:
     assert smallest_n(comparisons) == n
     assert comparisons * sign_flip(np.full(n, 0.01), [0] * n) <= 0.05
     assert comparisons * sign_flip(np.full(n - 1, 0.01), [0] * (n - 1)) > 0.05
+
+
+def test_drawn_flips_tell_no_smaller_p() -> None:
+    """Above 16 differences the least p falls no more: so many pairs are never significant."""
+    for n in (15, 16, 17, 18, 30, 31, 40):
+        found = sign_flip(np.linspace(0.01, 0.02, n), [0] * n)
+        assert found == pytest.approx(least_p(n), rel=1e-12)  # doubles
+        assert least_p(n) >= 2 / 65537
+    assert least_p(1000) == 2 / 65537
+    assert (smallest_n(1638), smallest_n(1639)) == (16, None)
+    assert seeds_needed(0.5, 0.1, comparisons=1639) is None
+    assert detectable(1000, 0.1, comparisons=1639) is None
+    assert power_at(1000, 5.0, 0.1, comparisons=1639) == 0
 
 
 def test_seeds_by_cohens_example() -> None:

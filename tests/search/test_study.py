@@ -411,6 +411,34 @@ def test_a_stopped_trial_gets_no_more_replicates(
     study.close()
 
 
+def test_seeds_that_a_finished_trial_was_given_since_are_stopped(
+    space: Callable[..., Space], tmp_path: Path
+) -> None:
+    """The one that runs ends as pruned, the one that waits does not train; its result stays."""
+    study = create(tmp_path / "a", space(trials=1))
+    run_one(study, Ending("finished", ""), epochs=9)
+    assert not study.unfinished(0)
+    study.close()
+    study = Study.drive(tmp_path / "a", space(trials=1, replicates=3), examine)
+    study.edited({"search.replicates": (1, 3)})
+    assert study.unfinished(0)
+    second = study.next()
+    assert second is not None
+    study.start(second, "virtual:1")
+    study.stop(0)
+    assert dict(study.stopping) == {0: "stopped by hand"}
+    ending = study.report(0, second.replicate, {"epoch": 1, "val_accuracy": 0.5})
+
+    assert ending == Ending("pruned", "stopped by hand")
+    (trial,) = study.trials
+    assert [replicate.outcome for replicate in trial.replicates] == ["finished", "pruned", "pruned"]
+    assert (trial.outcome, trial.n) == ("finished", 1)
+    assert not study.unfinished(0)
+    assert not study.stopping
+    assert study.next() is None
+    study.close()
+
+
 def test_memory_that_is_not_enough_halves_the_batch(
     space: Callable[..., Space], tmp_path: Path
 ) -> None:
