@@ -14,6 +14,7 @@ from typing import Any
 
 from search.paired import estimate
 from search.trial import Trial
+from spaces import Config
 from spaces.algebra import rules
 from spaces.published import Stage
 
@@ -34,16 +35,35 @@ class Difference:
     high: float | None
 
 
-def references(backbone: str, stages: Sequence[Stage]) -> dict[str, tuple[int, ...]]:
+def stages(trial: Trial) -> tuple[Stage, ...]:
+    """The stages of a trial's network, with the channels that attention sees there."""
+    from trainers.build import stages
+
+    return stages(Config.model_validate(trial.config))
+
+
+def places(trial: Trial) -> dict[str, tuple[int, int]]:
+    """The stage's number and the channels of every site at the position of a trial's attention."""
+    from trainers.build import sites
+
+    config = Config.model_validate(trial.config)
+    position = config.attention.position or "final"
+    here = (site for site in sites(config) if site.position == position)
+    return {site.name: (site.stage, site.channels) for site in here}
+
+
+def references(backbone: str, here: Sequence[Stage]) -> dict[str, tuple[int, ...]]:
     """The kernels by stage that others are measured by, under the names that people use."""
     paper = rules.named(rules.PUBLISHED)
-    answers = [paper(stage.channels) for stage in stages]
+    answers = [paper(stage.channels) for stage in here]
     found = {
         "gamma=2, b=1": tuple(answer for answer in answers if isinstance(answer, int)),
-        "k=3": (3,) * len(stages),
+        "k=3": (3,) * len(here),
     }
     released = rules.RELEASED.get(backbone, {}).get("released")
-    return found if released is None else {**found, "released": released}
+    if released is None or len(released) != len(here):
+        return found
+    return {**found, "released": released}
 
 
 def backbone(trial: Trial) -> str:
@@ -53,14 +73,16 @@ def backbone(trial: Trial) -> str:
 
 
 def twin(
-    trials: Iterable[Trial], trial: Trial, stages: Sequence[Stage], wanted: Sequence[int]
+    trials: Iterable[Trial], trial: Trial, here: Sequence[Stage], wanted: Sequence[int]
 ) -> Trial | None:
-    """The finished trial with these kernels by stage where this one has kernels; it may be itself.
+    """The finished trial with a wanted kernel for each stage `here` where this one has kernels.
 
-    None where no such network was trained with the same of everything else.
+    It may be this one itself. None where no such network was trained, all else being the same.
     """
-    kernel = {f"stage{stage.number}": size for stage, size in zip(stages, wanted, strict=True)}
-    kernels = {site: kernel[site.partition(".")[0]] for site in trial.kernels}
+    asked = zip(here, wanted, strict=True)
+    kernel = {(stage.number, stage.channels): size for stage, size in asked}
+    where = places(trial)
+    kernels = {site: kernel[where[site]] for site in trial.kernels}
     if kernels == trial.kernels:
         return trial
     rest = _rest(trial)

@@ -6,9 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import spaces
 from search import comparing, diagram, pareto, tables
-from search.report.differences import Difference, backbone, difference, references, twin
+from search.report.differences import (
+    Difference,
+    backbone,
+    difference,
+    places,
+    references,
+    stages,
+    twin,
+)
 from search.report.section import Figure, Part, Prose, Section, Table
 from search.statistics import signed
 from search.trial import Trial
@@ -67,29 +74,15 @@ def mapped(study: Study) -> list[Mapped]:
 
 
 def kernels_by_stage(trial: Trial) -> tuple[int, ...]:
-    """A kernel for each stage, 0 for one without attention; empty where a stage's blocks differ."""
-    found: dict[str, set[int]] = {}
+    """A kernel for each of `stages`, 0 for one without attention; empty where its blocks differ."""
+    found: dict[tuple[int, int], set[int]] = {}
+    where = places(trial)
     for site, kernel in trial.kernels.items():
-        found.setdefault(site.partition(".")[0], set()).add(kernel)
+        found.setdefault(where[site], set()).add(kernel)
     if any(len(kernels) > 1 for kernels in found.values()):
         return ()
-    named = (f"stage{stage.number}" for stage in channels(trial))
-    return tuple(next(iter(found.get(name, {NONE}))) for name in named)
-
-
-def channels(trial: Trial) -> tuple[Stage, ...]:
-    """The stages of a trial's network, with the channels that attention sees there."""
-    from trainers.build import sites
-
-    config = spaces.Config.model_validate(trial.config)
-    here = [
-        site for site in sites(config) if site.position == (config.attention.position or "final")
-    ]
-    stages: dict[int, Stage] = {}
-    for site in here:
-        blocks = stages[site.stage].blocks + 1 if site.stage in stages else 1
-        stages[site.stage] = Stage(site.stage, site.channels, blocks)
-    return tuple(stages[number] for number in sorted(stages))
+    here = ((stage.number, stage.channels) for stage in stages(trial))
+    return tuple(next(iter(found.get(place, {NONE}))) for place in here)
 
 
 def planes(study: Study) -> list[tuple[Trial, Plane]]:
@@ -97,11 +90,11 @@ def planes(study: Study) -> list[tuple[Trial, Plane]]:
     finished = [trial for trial in study.trials if trial.objectives is not None and trial.kernels]
     found: dict[tuple[int, ...], tuple[Trial, Plane]] = {}
     for trial in sorted(finished, key=lambda trial: _merit(study, trial)):
-        stages = channels(trial)
-        seen = tuple(stage.channels for stage in stages)
+        here = stages(trial)
+        seen = tuple(stage.channels for stage in here)
         if seen not in found:
             cells = grid(seen, "nearest", GAMMAS, SHIFTS)
-            drawn = diagram.plane(backbone(trial), stages, "nearest", cells)
+            drawn = diagram.plane(backbone(trial), here, "nearest", cells)
             found[seen] = trial, drawn
     return list(found.values())
 
@@ -151,14 +144,14 @@ def metric(study: Study) -> str:
 
 
 def _mapped(study: Study, trial: Trial, profile: tuple[int, ...]) -> Mapped:
-    stages = channels(trial)
+    here = stages(trial)
     pairs = [
-        (stage.channels, kernel) for stage, kernel in zip(stages, profile, strict=True) if kernel
+        (stage.channels, kernel) for stage, kernel in zip(here, profile, strict=True) if kernel
     ]
     differences: dict[str, Difference | str | None] = {}
     if (study.judged or "").endswith("accuracy"):
-        for name, wanted in references(backbone(trial), stages).items():
-            other = twin(study.trials, trial, stages, wanted)
+        for name, wanted in references(backbone(trial), here).items():
+            other = twin(study.trials, trial, here, wanted)
             differences[name] = (
                 SAME
                 if other is trial
@@ -166,12 +159,12 @@ def _mapped(study: Study, trial: Trial, profile: tuple[int, ...]) -> Mapped:
                 if other is None
                 else difference(trial, other, metric(study), comparing.resolution(study))
             )
-    return Mapped(trial, stages, profile, region(pairs), differences)
+    return Mapped(trial, here, profile, region(pairs), differences)
 
 
 def _parts(study: Study, found: list[Mapped]) -> Iterator[Part]:
     for place, (trial, plane) in enumerate(planes(study), 1):
-        seen = ", ".join(str(stage.channels) for stage in channels(trial))
+        seen = ", ".join(str(stage.channels) for stage in stages(trial))
         said = f"The (gamma, b) plane for {seen} channels, as in trial #{trial.number:03d}: each "
         name = "mappings" if place == 1 else f"mappings-{place}"
         yield Figure(name, diagram.image(plane, "svg"), said + "colour one network.")
