@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -632,7 +632,10 @@ def _draining() -> set[str]:
 
 def _until_drained(node: str) -> None:
     """Wait until the node of this worker is drained, and say so."""
-    while node not in _draining():
+    while True:
+        with suppress(ray.exceptions.RpcError):  # the head is busy, or gone: then we go too
+            if node in _draining():
+                break
         time.sleep(LOOK)
     notice.give("its node is drained")
 

@@ -22,13 +22,13 @@ from trainers.team import Team
 
 
 class Left(Exception):
-    """Training was asked to leave and has; `epoch` and `step` of it are done and stored.
+    """Training was asked to leave, and has: after `epoch` whole epochs and `step` steps more.
 
-    Both are whole numbers: the steps are those of the epoch after.
+    Where there is a place for checkpoints, that is where it goes on from.
     """
 
     def __init__(self, epoch: int, step: int) -> None:
-        super().__init__(f"left after {epoch} epochs and {step} steps")
+        super().__init__(f"left after {step} steps of epoch {epoch + 1}")
         self.epoch = epoch
         self.step = step
 
@@ -67,10 +67,9 @@ def train(
 
     `checkpoint` is a folder, or an fsspec URI, of this run alone. The state is stored there at the
     end of each epoch, before its metrics are yielded, and within one whenever `every` seconds have
-    gone by since; the last `keep` stay.
-    `resume` goes on after the newest whole one (`history` tells the metrics up to there), in the
-    middle of an epoch where that is the newest, and starts
-    over where there is none. A store that is full or away costs a warning, not the run.
+    gone by since; the last `keep` stay. `resume` goes on after the newest whole one, within an
+    epoch where it was stored there (`history` tells the metrics up to it), and starts over where
+    there is none. A store that is full or away costs a warning, not the run.
 
     `leave` is asked after every step: where it says yes, the state is stored and Left is raised.
 
@@ -80,9 +79,9 @@ def train(
     must be able to read.
 
     Raises ValueError for settings that do not suit data or device (`fits` and `check_device` tell
-    before), DatasetError for data missing or
-    damaged, CheckpointError for another run's checkpoint, Diverged for a loss or weight that is not
-    finite, in the epoch that it happens. torch.OutOfMemoryError passes through.
+    before), DatasetError for data missing or damaged, CheckpointError for another run's checkpoint,
+    Diverged for a loss or weight that is not finite, in the epoch that it happens.
+    torch.OutOfMemoryError passes through.
     """
     place = check_device(config, device)
     found = sources(config.dataset, judge)

@@ -377,7 +377,7 @@ def test_a_preempted_trial_goes_on_as_if_undisturbed(
 
     first, second = broken(told)[0].replicates[0].attempts
     assert (first.outcome, second.outcome) == ("preempted", "finished")
-    assert first.reason == "SIGTERM: left after 1 epochs and 6 steps"
+    assert first.reason == "SIGTERM: left after 6 steps of epoch 2"
     assert first.worker != second.worker
     assert told.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
     assert len(broken(alone)[0].replicates[0].attempts) == 1

@@ -154,7 +154,7 @@ def test_a_driver_that_is_to_leave_begins_nothing_new(ray: Callable[..., Ray]) -
     cluster.why = "SIGTERM"
 
     assert cluster.desk.take("b") is None
-    cluster.desk.died("a", Ending("preempted", "left after 1 epochs and 6 steps"), lost=False)
+    cluster.desk.died("a", Ending("preempted", "left after 6 steps of epoch 2"), lost=False)
     assert cluster.outcomes() == ["interrupted"]
     assert cluster.desk.take("c") == FINISHED
     assert not cluster.study.done
@@ -164,7 +164,7 @@ def test_a_worker_that_is_told_to_leave_is_preempted(ray: Callable[..., Ray]) ->
     """Its trial is handed out again, whatever the budget for crashes."""
     cluster = ray(failures={"crashed": 0})
     first = cluster.begin("a")
-    cluster.desk.died("a", Ending("preempted", "left after 1 epochs and 6 steps"), lost=False)
+    cluster.desk.died("a", Ending("preempted", "left after 6 steps of epoch 2"), lost=False)
     again = cluster.begin("b")
 
     assert cluster.outcomes() == ["preempted", None]

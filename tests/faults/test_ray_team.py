@@ -60,6 +60,23 @@ def test_a_trial_that_loses_a_process_goes_on(
     near(study, alone)
 
 
+@pytest.mark.slow
+def test_a_pruned_trial_lets_all_its_processes_go(
+    write_space: WriteSpace, tmp_path: Path, cluster: None
+) -> None:
+    """The others wait for a gradient that never comes: they are ended, and the next has room."""
+    path = write_space(
+        trials=2,
+        epochs=30,
+        attention="{name: eca}",
+        search=f"{TEAM}\npruner: {{name: ThresholdPruner, lower: 0.999}}",
+    )
+    study = search.run(path, out=tmp_path / "runs", executor="ray")
+
+    assert study.outcomes() == {"finished": 0, "pruned": 2, "failed": 0}
+    assert all(trial.epochs < 30 for trial in study.trials)
+
+
 def test_several_processes_are_rays(write_space: WriteSpace, tmp_path: Path) -> None:
     """In this process there is one: refused by name, and nothing is created."""
     with pytest.raises(SpaceError, match=r"search\.resources\.processes: .*got 2; allowed: 1"):
