@@ -32,7 +32,9 @@ def test_the_table_is_the_golden_one(found):
 
 
 def test_which_cells_are_not_reconciled(found):
-    """All others have a convention that gives their very digits; these few have none."""
+    """All others have a convention that gives their very digits; these few have none, and it is
+    said what is ours there.
+    """
     papers = {(m["name"], m["attention"]): m["paper"] for m in found["models"] if "paper" in m}
 
     assert papers.keys() == paper.PRINTED.keys()
@@ -42,13 +44,29 @@ def test_which_cells_are_not_reconciled(found):
         for cell in ("params", "flops")
         if not told[f"{cell}_by"]
     }
-    assert missing == {
-        ("mobilenetv2", "SE", "flops"),
-        ("resnet50", "GC", "params"),
-        ("resnet50", "GC", "flops"),
-        ("resnet101", "CBAM", "flops"),
-    }
+    assert missing == paper.UNRECONCILED.keys()
+    for (name, label, cell), said in paper.UNRECONCILED.items():
+        assert papers[name, label]["unreconciled"][cell] == said
     assert all(told["params_by"] in ([], ["2^20"]) for told in papers.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "count", "unit", "said"),
+    [
+        ("mobilenetv2", "SE", "0.0.22", 2**20, "320.0 by"),
+        ("resnet101", "CBAM", "0.0.22", 2**30, "7.36 by"),
+        ("resnet50", "GC", "params", 10**6, "28.11 in"),
+        ("resnet50", "GC", "macs", 10**9, "4.10 in"),
+    ],
+)
+def test_what_is_said_of_them_is_so(found, name, label, count, unit, said):
+    """The figures in those sentences are the counts beside them."""
+    model = next(m for m in found["models"] if (m["name"], m["attention"]) == (name, label))
+    value = {**model, **model["thop"]}[count] / unit
+
+    figure = said.partition(" ")[0]
+    assert f"{value:.{len(figure.partition('.')[2])}f}" == figure
+    assert any(text.startswith(said) for text in model["paper"]["unreconciled"].values())
 
 
 def test_it_is_printed(found, monkeypatch, capsys):
