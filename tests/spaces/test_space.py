@@ -118,6 +118,9 @@ def test_a_point_is_a_completed_config(space: spaces.Space) -> None:
         "width": 1.0,
         "stem": "auto",
         "shortcut": "projection",
+        "stride": "3x3",
+        "groups": 1,
+        "base_width": 64,
     }
     assert config.attention.mapping.params["rounding"] == "nearest"
     assert config.attention.placement.params == {"stages": [1, 2, 3]}
