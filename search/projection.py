@@ -212,8 +212,9 @@ def description(snapshot: Snapshot, links: Mapping[int, str], pages: Mapping[str
         *([f"**{tables.escape(asked)}**"] if asked else []),
         f"Trials: {said or 'none yet'}. Hypervolume {volume:.6g}. [Table and charts]"
         f"({pages['trials']}), the front in orange; [the front alone]({pages['front']}), "
-        f"[by kernels]({pages['kernels']}), [failures]({pages['failures']}). `pareto.html` among "
-        "the artifacts is the front to explore, `report.html` the whole study.",
+        f"[by network]({pages['networks']}), [by kernels]({pages['kernels']}), "
+        f"[failures]({pages['failures']}). `pareto.html` among the artifacts is the front to "
+        "explore, `report.html` the whole study.",
         *([] if snapshot.live else _told(study)),
         f"### Front\n\n{front}",
         "1 MAC = 2 FLOPs. A stopped trial has no `final_` metrics. To see the front alone, filter "

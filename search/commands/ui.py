@@ -77,7 +77,10 @@ def _print_links(folder: Path, asked: str | None, uri: str, address: str) -> Non
             study = launch.load(each)
             tracking = tracking_of(study, asked or study.tracking_uri, warn)
             pages = tracking.pages() if tracking.uri == uri else {}
-        except (JournalError, SpaceError, TrackingError) as error:
+        except TrackingError as error:
+            warn(str(error))
+            return  # nor does the store tell of any other
+        except (JournalError, SpaceError) as error:
             warn(str(error))  # one that cannot be shown hides no other
             continue
         if tracking.uri != uri:

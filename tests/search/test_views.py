@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from mlflow.entities import Experiment
 
-from search import launch, tracking
+from search import launch, projection, tracking
 from search.cli import main
 from search.commands import ui
 from search.following import Tracking
+from search.projection import Snapshot
 from search.study import Study
 from search.trial import Ending
 from search.view import Layout
@@ -232,6 +234,28 @@ def test_metrics_are_few_however_many_seeds(
     assert len(parent.data.metrics) <= 25
 
 
+def test_curves_of_seeds_are_written_as_each_ends(synthetic: Callable[..., Study]) -> None:
+    """While a study is driven, not with each epoch; without a driver, with all that there is."""
+    study = synthetic(trials=1, replicates=3)
+    seen: dict[bool, list[tuple[str, list[str]]]] = {True: [], False: []}
+    for index in range(3):
+        assignment = study.next()
+        assert assignment is not None
+        study.start(assignment, "here:1")
+        for epoch in (1.0, 2.0):
+            study.report(0, index, {"epoch": epoch, "val_accuracy": 0.5})
+            for live, told in seen.items() if index else ():
+                run = projection.trial_run(study.trials[0], Snapshot.of(study, live=live), "above")
+                rows = str(run.files["replicates.csv"]()).splitlines()[1:]
+                told.append((run.filed, [row.split(",")[0] for row in rows]))
+        study.end(0, index, Ending("finished", ""))
+    live, left = seen[True], seen[False]
+    assert [rows for _, rows in live] == [["1"] * 2] * 2 + [["1"] * 2 + ["2"] * 2] * 2
+    assert len({filed for filed, _ in live}) == 2
+    assert [rows.count("3") for _, rows in left] == [0, 0, 1, 2]
+    assert len({filed for filed, _ in left}) == 4
+
+
 def files(folder: Path) -> dict[str, str]:
     """Every file below a folder of a study, with its digest."""
     return {
@@ -313,3 +337,20 @@ def test_ui_prints_the_links_of_every_study_and_changes_none(
     assert main(["ui", str(folder / "cifar10-rules"), "--port", "5017"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == NAMES
+
+
+def test_ui_of_a_server_that_is_away_says_so_once(
+    synthetic: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many studies it has; a password is not printed."""
+    driven(synthetic(trials=1)).close()
+    shutil.copytree(tmp_path / "runs" / "synthetic", tmp_path / "runs" / "twin")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://somebody:secret@127.0.0.1:{port}"
+    assert main(["ui", str(tmp_path / "runs"), "--tracking-uri", uri]) == 0
+    out, err = capsys.readouterr()
+    assert "the runs are on a server already" in out
+    assert err.count("nobody listens there: start it") == 1
+    assert "secret" not in out + err
