@@ -169,8 +169,8 @@ class Mirror:
 
     def close(self) -> None:
         """Seal the rest, and let go; the study is closed, so all of its journal counts."""
-        if not self._thread.is_alive():  # it never began
-            self._wrote(released=True)
+        if self._thread.ident is None:  # it never began
+            self._tried(lambda: self._wrote(released=True))
             return
         self._over.set()
         self._thread.join()
