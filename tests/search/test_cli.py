@@ -213,7 +213,7 @@ def test_python_m_search_is_the_same_program(tmp_path: Path) -> None:
         (["validate", "digits", "training.batch_size=5000"], "larger than the training set"),
         (["validate", "digits", "dataset.subset=5000"], "dataset.subset: no such part (got 5000"),
         (["validate", "digits", "dataset.val=0.0001"], "0 validation images of 1442"),
-        (["validate", "cifar10_laptop", "training.batch_size=5000"], "at most 3200 images"),
+        (["validate", "cifar10_laptop", "training.batch_size=5000"], "at most 3,200 images"),
         (
             ["validate", "digits", "training.batch_size={choice: [64, 2000], default: 64}"],
             "batch_size=2000",
