@@ -175,8 +175,10 @@ def test_every_kind_of_network_runs_with_torch_alone(tmp_path: Path) -> None:
         network = drawn(config, seed=number).eval()
         torch.manual_seed(number)
         for name, moved in network.named_buffers():  # as training leaves them: not 0 and 1
-            if name.endswith(("running_mean", "running_var")):
-                moved.uniform_(0.5, 1.5)
+            if name.endswith("running_mean"):
+                moved.uniform_(-0.2, 0.2)
+            if name.endswith("running_var"):
+                moved.uniform_(0.01, 0.1)
         (tmp_path / f"{number}.pt2").write_bytes(portable.program(network, config))
         with torch.inference_mode():
             wanted[number] = [network(batch) for batch in images]
@@ -186,7 +188,7 @@ def test_every_kind_of_network_runs_with_torch_alone(tmp_path: Path) -> None:
     for number, logits in wanted.items():
         found = torch.load(tmp_path / f"{number}.logits", weights_only=True)
         for told, own in zip(found, logits, strict=True):
-            assert own.std() > 0
+            assert len(own) == 1 or own.std(0).mean() > 0.1  # it says what each image is
             # the same operations in the same order: what differs is rounding, if anything
             torch.testing.assert_close(told, own, rtol=1e-4, atol=1e-5)
 
