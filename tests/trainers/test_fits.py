@@ -46,7 +46,7 @@ MISFITS: dict[str, tuple[Config, str, str]] = {
     "batch": (
         config(batch_size=60_000),
         "training.batch_size",
-        "larger than the training set (got 60000; allowed: at most 1298 images)",
+        "larger than the training set (got 60000; allowed: at most 1,298 images)",
     ),
     "batch of a subset": (
         config({"subset": 50, "val": 0.5}),
