@@ -292,6 +292,13 @@ MUTANTS = (
         "else nullcontext(drivers.driver(folder))",
         "tests/search/test_gc.py::test_no_driver_begins_meanwhile",
     ),
+    Mutant(
+        "a later parameter makes networks of before other networks",
+        "trainers/complexity.py",
+        "if name not in later or later[name] != value",
+        "if name not in later or True",
+        "tests/trainers/test_identity.py::test_keys_outlive_new_parameters",
+    ),
 )
 
 
