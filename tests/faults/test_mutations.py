@@ -286,6 +286,20 @@ MUTANTS = (
         "::test_a_driver_that_was_replaced_leaves_what_is_asked_of_the_next",
     ),
     Mutant(
+        "what a replaced driver seals counts",
+        "search/mirror.py",
+        "if not any(of <= number and by > fence for of, by in told)",
+        "if True",
+        "tests/search/test_mirror.py::test_what_a_replaced_driver_seals_counts_for_nothing[memory]",
+    ),
+    Mutant(
+        "a segment's digest is not compared",
+        "search/mirror.py",
+        "if hashlib.sha256(body).hexdigest() != digest:",
+        "if False:",
+        "tests/search/test_mirror.py::test_damage_is_named[memory-changed]",
+    ),
+    Mutant(
         "gc holds no driver off",
         "search/commands/maintain.py",
         "else lease.apart(folder)",
