@@ -62,7 +62,7 @@ from search.cluster import (
 from search.errors import Unfit
 from search.meeting import Meeting, called
 from search.trial import Assignment, Ending
-from search.worker import DETAIL, Workplace, attempt, here
+from search.worker import DETAIL, Workplace, attempt, freed, here
 
 if TYPE_CHECKING:  # a worker needs no study
     from search.desk import Desk, Watch
@@ -87,10 +87,12 @@ class AttemptFailed(Exception):
 class Attempt(tune.Trainable):  # type: ignore[misc]
     """A reusable actor: one attempt after another, PyTorch imported once.
 
-    `attempt` is what it does with an assignment; a subclass may do something else with it.
+    `attempt` is what it does with an assignment, `freed` says whether that has left the GPU's
+    memory free; a subclass may do something else.
     """
 
     attempt = staticmethod(attempt)
+    freed = staticmethod(freed)
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first assignment, without what a job's own environment told of MLflow."""
@@ -109,8 +111,12 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         return {"metrics": message, **self._over(ending)}
 
     def _over(self, ending: Ending) -> dict[str, Any]:
-        """The ending as a result; a process that may be spoilt, or is to leave, ends with it."""
-        if ending.outcome in SPOILT or notice.given():
+        """The ending as a result; a process that may be spoilt, or is to leave, ends with it.
+
+        So does one that holds memory: the next trial would find its GPU fuller than it was told.
+        """
+        self._drop()
+        if ending.outcome in SPOILT or notice.given() or not self.freed():
             raise AttemptFailed(json.dumps(asdict(ending)))
         return {"done": True, "ending": asdict(ending)}
 
@@ -121,8 +127,12 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         return True
 
     def cleanup(self) -> None:
-        """Drop what is running: a generator that is closed lets go of its network."""
+        """Drop what is running."""
         self._mates.leave()  # they may be waiting for us
+        self._drop()
+
+    def _drop(self) -> None:
+        """A generator that is closed lets go of its network."""
         if isinstance(self._messages, Generator):
             self._messages.close()
 

@@ -5,8 +5,10 @@ Runs in a Ray actor or in this process; it writes checkpoints and its log and no
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 DETAIL = 8_000
 """At most so many characters of a traceback are kept in the journal; the log keeps more."""
+LEFT = 64 << 20
+"""Bytes of GPU memory that may be in use after an attempt: libraries keep some for themselves."""
 SENTENCE = 500
 """At most so many characters say why an attempt ended."""
 
@@ -149,6 +153,20 @@ def _trained(
         yield Ending(_word(error, begun), _sentence(error), _detail(log))
     else:
         yield Ending("finished", "")
+
+
+def freed() -> bool:
+    """Whether the GPU memory of an attempt that is over is free again; unused blocks go back.
+
+    True in a process that has used no GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return True
+    gc.collect()
+    torch.cuda.empty_cache()
+    left: int = torch.cuda.memory_allocated()
+    return left <= LEFT
 
 
 def _device(config: Config, workplace: Workplace) -> dict[str, Any]:

@@ -45,15 +45,16 @@ def epochs(trial: Trial) -> list[float]:
 
 
 @pytest.fixture
-def create(write_space: WriteSpace, tmp_path: Path) -> Callable[[], Study]:
+def create(write_space: WriteSpace, tmp_path: Path) -> Callable[..., Study]:
     """Start a study of one network that nobody trains: its one epoch is told."""
 
     def examine(values: dict[str, object]) -> Candidate:
         config = {"training": {"epochs": 1, "batch_size": 32}, "attention": {"name": "none"}}
         return Candidate(config, "w", "w", {"params": 1000, "macs": 1e6}, {}, "", "w")
 
-    def make() -> Study:
-        space = spaces.load(write_space(width="0.25", attention="{name: none}", epochs=1, trials=1))
+    def make(replicates: int = 1) -> Study:
+        fixed = {"width": "0.25", "attention": "{name: none}", "epochs": 1, "trials": 1}
+        space = spaces.load(write_space(**fixed, search=f"replicates: {replicates}"))
         reference = {"params": 1000, "macs": 1e6}
         return Study.create(tmp_path / "told", space, examine, reference=reference, chance=0.1)
 
@@ -140,7 +141,7 @@ def same(one: Attempt, other: Attempt) -> bool:
 
 
 def test_a_worker_that_fails_to_come_up_costs_an_attempt(
-    create: Callable[[], Study], tmp_path: Path, cluster: None
+    create: Callable[..., Study], tmp_path: Path, cluster: None
 ) -> None:
     """Its setup raises once, before it has taken anything up: the trial is tried again."""
     failed = tmp_path / "failed"
@@ -168,6 +169,45 @@ def test_a_worker_that_fails_to_come_up_costs_an_attempt(
     assert outcomes(trial) == ["crashed", "finished"]
     assert "no good morning" in trial.replicates[0].attempts[0].reason
     assert study.history.ended == "1 of 1 trials"
+
+
+def test_a_worker_that_holds_its_memory_is_replaced(
+    create: Callable[..., Study], cluster: None
+) -> None:
+    """Its attempt has finished and stays so; the next one gets a process of its own."""
+
+    def told(assignment: Assignment, workplace: Workplace) -> Iterator[dict[str, float] | Ending]:
+        yield {"epoch": 1, "val_accuracy": 0.5}
+        yield Ending("finished", "")
+
+    class Full(ray_tune.Attempt):
+        """Never lets go of what it has taken."""
+
+        attempt = staticmethod(told)
+        freed = staticmethod(lambda: False)
+
+    study = create(replicates=2)
+    ray_tune.drive(study, Workplace("none"), cpu=1, gpu=0, slots=lambda: 1, trainable=Full)
+    study.close()
+
+    (trial,) = study.trials
+    attempts = [attempt for replicate in trial.replicates for attempt in replicate.attempts]
+    assert [attempt.outcome for attempt in attempts] == ["finished", "finished"]
+    assert not same(*attempts)
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_gpu_is_free_after_an_attempt() -> None:
+    """What a generator that was closed held is given back; what is still held is noticed."""
+    import torch
+
+    from search.worker import freed
+
+    held = torch.zeros(256 << 20, dtype=torch.uint8, device="cuda")
+    assert not freed()
+    del held
+    assert freed()
+    assert torch.cuda.memory_reserved() <= 64 << 20
 
 
 def test_a_cluster_of_our_own_is_closed(tmp_path: Path, cluster: None) -> None:

@@ -43,6 +43,7 @@ class Example:
     folder: Path
     trials: tuple[Trial, ...]
     ended: str | None = "4 of 4 trials"
+    expected: int = 4
     name: str = "digits"
     uuid: str = "5d1f0c7e0b7e4b4b9a36ed0b1d2f7c11"
     chance: float = 0.1
