@@ -108,17 +108,23 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
             return {"metrics": message}
         ending = next(self._messages)  # the last epoch brings its ending along: one trip less
         assert isinstance(ending, Ending)
+        if not self._reusable(ending):  # what ends with its process is told after the epoch
+            self._messages: Iterator[dict[str, Any] | Ending] = iter([ending])
+            return {"metrics": message}
         return {"metrics": message, **self._over(ending)}
 
     def _over(self, ending: Ending) -> dict[str, Any]:
-        """The ending as a result; a process that may be spoilt, or is to leave, ends with it.
-
-        So does one that holds memory: the next trial would find its GPU fuller than it was told.
-        """
-        self._drop()
-        if ending.outcome in SPOILT or notice.given() or not self.freed():
+        """The ending as a result, or as the end of a process that is not used again."""
+        if not self._reusable(ending):
             raise AttemptFailed(json.dumps(asdict(ending)))
         return {"done": True, "ending": asdict(ending)}
+
+    def _reusable(self, ending: Ending) -> bool:
+        """Whether another attempt may follow here: not in a process that may be spoilt, is to leave
+        or holds memory, as the next trial would find its GPU fuller than it was told.
+        """
+        self._drop()
+        return ending.outcome not in SPOILT and not notice.given() and self.freed()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment in the same process."""

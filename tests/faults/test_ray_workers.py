@@ -168,7 +168,7 @@ def test_a_worker_that_fails_to_come_up_costs_an_attempt(
     (trial,) = study.trials
     assert outcomes(trial) == ["crashed", "finished"]
     assert "no good morning" in trial.replicates[0].attempts[0].reason
-    assert study.history.ended == "1 of 1 trials"
+    assert study.history.ended == "1 of 1 trial"
 
 
 def test_a_worker_that_holds_its_memory_is_replaced(
