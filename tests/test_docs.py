@@ -74,3 +74,18 @@ def test_the_scale_page_s_table_is_its_results() -> None:
             cost = [run["cpu_per_result_ms"] * run["results"] for run in (few, many)]
             size = [run["trials"] * math.log(run["trials"]) for run in (few, many)]
             assert cost[1] / cost[0] < 2 * size[1] / size[0]
+
+
+def test_the_stopping_page_s_table_is_its_results() -> None:
+    """Worst and mean gain of every pruner over the kept settings, as the page shows them."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("stopping-*")).read_text())
+    page = (ROOT / "docs" / "stopping.md").read_text()
+    shown = re.findall(r"^\| ([^|]+) \| ([+-]?\.\d{3}) \| ([+-]?\.\d{3}) \|$", page, re.MULTILINE)
+    tables = kept["tables"].values()
+    called = {"rule of OptunaHub's multi_metric_pruner": "multi_metric rule"}
+    assert len(shown) == len(next(iter(tables)))
+    for said, worst, mean in shown:
+        name = called.get(said, said.replace("'s ", " "))
+        gains = [table[name][f"budget {size}"]["gain"] for table in tables for size in (20, 50)]
+        assert float(worst) == pytest.approx(min(gains), abs=5e-4), said  # three decimals are kept
+        assert float(mean) == pytest.approx(sum(gains) / len(gains), abs=6e-4), said

@@ -333,7 +333,8 @@ def test_settings_that_cannot_be_built_are_counted(make: Any, endless: bool) -> 
         assert (unbuilt.failed, unbuilt.looked) == (1, 6), "C=4 at width 0.25: log2 C - 3 < 0"
     assert re.fullmatch(
         r"some settings cannot be built, and are never trained \(.* of .* looked at\): "
-        r"attention\.mapping\.b: log2\(C\) \+ b must not be negative \(got C=4, b=-3: -1; allowed b >= -2\)",
+        r"attention\.mapping\.b: log2\(C\) \+ b must not be negative "
+        r"\(got C=4, b=-3: -1; allowed b >= -2\)",
         str(unbuilt),
     )
 
