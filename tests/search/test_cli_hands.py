@@ -154,7 +154,7 @@ def test_a_driver_that_does_not_look(eca: Eca, synthetic: Synthetic) -> None:
         assert said.code == 75
         assert "was asked" in said.out
         assert "when the running epoch has ended" in said.out
-    assert control.wishes(study.folder, 1) == [0, None]
+    assert control.wishes(study.folder, 1) == [control.Wish("stop", 0), control.STOP]
 
 
 @pytest.fixture

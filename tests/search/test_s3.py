@@ -1,4 +1,4 @@
-"""Checkpoints and a mirrored journal in a bucket, over S3's own protocol: moto's server, by HTTP."""
+"""Checkpoints and a mirrored journal in a bucket, over S3's own protocol (moto's server)."""
 
 from __future__ import annotations
 
