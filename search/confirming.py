@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from search.study import Study
     from spaces.settings import Confirms
 
+SCHEDULE = "training.epochs="
+RANKED = 4
+"""Networks from which a rank correlation says something: of three, one order in six is the same."""
 KEPT = (
     "resources",
     "executor",
@@ -81,7 +84,8 @@ class Confirmation:
     """What a confirmation came to.
 
     `shrinkage` is what the search had promised too much, `spearman` and `kendall` how far the order
-    of the networks held; None where too few are confirmed to say.
+    of the networks held; None where too few are confirmed to say. `changed` is what was trained
+    another way than the search had done, its epochs apart.
     """
 
     study: str
@@ -92,6 +96,7 @@ class Confirmation:
     spearman: float | None
     kendall: float | None
     added: bool
+    changed: tuple[str, ...]
 
 
 def space(
@@ -115,7 +120,8 @@ def space(
         raise SpaceError([Problem(None, "trials", f"nothing to confirm: {said}")])
     for trial in trials:
         if trial.objectives is None:
-            state = f"it {trial.outcome or 'has not ended'}; allowed: finished trials"
+            state = f"it ended as {trial.outcome}" if trial.outcome else "it has not ended"
+            state += "; allowed: finished trials"
             said = f"#{trial.number:03d} has no result to confirm ({state})"
             raise SpaceError([Problem(None, "trials", said)])
     name = name or f"{study.name}-confirm"
@@ -145,6 +151,7 @@ def space(
                     "metric": metric,
                     "values": {_arm(t): pareto.measured(t)[metric] for t in trials},
                     "epochs": {_arm(t): t.config["training"]["epochs"] for t in trials},
+                    "overrides": list(overrides),
                 },
             },
         }
@@ -179,6 +186,7 @@ def confirmation(study: Study) -> Confirmation:
         spearman=correlation.spearman,
         kendall=correlation.kendall,
         added=any("search.replicates" in changes for changes in study.history.edits),
+        changed=tuple(o for o in confirms.overrides if not o.startswith(SCHEDULE)),
     )
 
 
@@ -222,7 +230,7 @@ def lines(found: Confirmation) -> Iterator[str]:
     """How much the search had promised too much, and whether the order of networks held."""
     if (shrunk := found.shrinkage) is not None:
         ends = ""
-        if shrunk.n > 1:
+        if shrunk.n > 2:  # of two, Student's interval is all there is
             ends = f" ({100 * shrunk.low:+.2f} to {100 * shrunk.high:+.2f}, 95 %)"
         yield (
             f"shrinkage (search minus confirmed): {100 * shrunk.mean:+.2f} points{ends}, "
@@ -231,15 +239,22 @@ def lines(found: Confirmation) -> Iterator[str]:
     for before, epochs in dict.fromkeys(one.schedule for one in found.networks):
         if before is not None and before != epochs:
             yield (
-                f"trained for {epochs} epochs, by the search for {before}: what that adds is in "
-                "the difference"
+                f"trained for {counted(epochs, 'epoch')}, by the search for {before}: what that "
+                "changes is in the difference"
             )
+    if found.changed:
+        yield (
+            f"trained with {', '.join(map(text.clean, found.changed))}, as the search had not: "
+            "what that changes is in the difference, too"
+        )
     if found.added:
         yield ADDED
     if found.spearman is not None and found.kendall is not None:
+        ranked = sum(one.mean is not None for one in found.networks)
+        few = f"; of {counted(ranked, 'network')} that is chance" if ranked < RANKED else ""
         yield (
-            f"order kept from search to confirmation: Spearman {found.spearman:.2f}, "
-            f"Kendall {found.kendall:.2f}"
+            f"order in search and in confirmation: Spearman {found.spearman:.2f}, "
+            f"Kendall {found.kendall:.2f} (1: the same, -1: reversed){few}"
         )
 
 

@@ -22,10 +22,10 @@ class History:
     from a known trial, `useless` those since the last that trained. `ended` says why the study is
     over, `halted` why its driver gave up; `tracking_uri`, `executor`, `gpu` (GPUs of a trial) and
     `versions` are the last driver's.
-    `edits` are the changes of the space since it began, key -> (old, new), one for each driver.
-    `stopping` holds the trials that a person has stopped, `lately` those that ended since the last
-    driver began, in that order; with `proven` one has come through, ever. `latencies` are all that
-    were measured of a network, by identity.
+    `spelled` is the space as the last of them writes it, `edits` are the changes of the space since
+    it began, key -> (old, new), one for each driver. `stopping` holds the trials that a person has
+    stopped, `lately` those that ended since the last driver began, in that order; with `proven` one
+    has come through, ever. `latencies` are all that were measured of a network, by identity.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it. `spending`
     is what it has cost.
     """
@@ -52,6 +52,7 @@ class History:
         self.latencies: dict[str, tuple[Latency, ...]] = {}
         self.notes: list[str] = []
         self.edits: list[dict[str, Any]] = []
+        self.spelled = ""
         self.updated = 0.0
         self.touched: set[int] = set()
         self.spending = Spending()
@@ -62,6 +63,7 @@ class History:
         """Fold one record in; raises JournalError for one of a kind that is not known."""
         self.carried += "carried" in record
         self.updated = record["time"]
+        self.spelled = record.get("space", self.spelled)
         self.spending.heard(record.get("fence", 0), record["time"])
         changed = record.get("trial", record.get("of"))
         if changed is not None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
 SPACE = "space.yaml"
+SECONDS = "search.checkpoints.every=600"
+"""What a study is given whose release counted epochs there, not seconds."""
 
 
 def run(
@@ -188,6 +191,8 @@ def resume(
         raise SpaceError([Problem(None, "trials", said)])
     known = None if (folder / SPACE).is_file() else study.space.to_yaml()
     space = spaces.load(folder / SPACE, overrides=overrides, text=known)
+    if space.search.checkpoints.every == _epochs(study.history.spelled):  # as it was written then
+        space = spaces.load(folder / SPACE, overrides=[SECONDS, *overrides], text=known)
     preflight.check(space)
     space, tracking_uri = without_password(space, tracking_uri, say)
     wish = Wish(executor, address, max_concurrent)
@@ -215,8 +220,18 @@ def load(folder: str | Path) -> Study:
             "  remove the folder and fork again: the study that it came from is as it was"
         )
     newest = next(record for record in reversed(records) if "space" in record)
-    space = spaces.load(folder / SPACE, text=newest["space"])
+    told = [SECONDS] if _epochs(newest["space"]) is not None else []
+    space = spaces.load(folder / SPACE, overrides=told, text=newest["space"])
     return Study(folder, space, records)
+
+
+def _epochs(written: str) -> float | None:
+    """`checkpoints.every` of a journal whose release counted epochs there: it is a whole number.
+
+    None where seconds are meant, which are written with a dot.
+    """
+    found = re.search(r"\bevery: (\d+)(?=\s*[,}\n])", written)
+    return None if found is None else float(found[1])
 
 
 def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> bool:

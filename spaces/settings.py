@@ -247,7 +247,7 @@ class Confirms(Strict):
     """Which study is confirmed: its name and uuid, and what it had said of each arm.
 
     ``values`` are the arms' results there, in its ``metric``; ``epochs`` those they were trained
-    for.
+    for; ``overrides`` what of the training was changed, as it was typed.
     """
 
     study: str
@@ -255,6 +255,7 @@ class Confirms(Strict):
     metric: str
     values: dict[str, float]
     epochs: dict[str, int] = Field(default_factory=dict)
+    overrides: list[str] = Field(default_factory=list)
 
 
 class Search(Strict):

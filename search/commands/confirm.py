@@ -171,4 +171,5 @@ def _data(study: Study, found: Confirmation) -> dict[str, Any]:
         "shrinkage": None if found.shrinkage is None else asdict(found.shrinkage),
         "spearman": found.spearman,
         "kendall": found.kendall,
+        "changed": list(found.changed),
     }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spaces.parameters import Parameter
 
 SCHEMA = "eca-search.schema.json"
+OFTEN = 30.0
+"""Seconds between checkpoints below which `validate` asks whether epochs were meant."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -139,6 +141,11 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     from search.survey import remarks
 
     yield from space.notes
+    if (every := space.search.checkpoints.every) < OFTEN:
+        yield (
+            f"search.checkpoints.every: {every:g} seconds: a long epoch stores its whole state as "
+            "often as that (it counted epochs once; 600 is usual)"
+        )
     yield from preflight.pretrained(space)
     spec = space.search.pruner.model_dump() if space.search.pruner else None
     warning = pruning.warning(spec, space.search.objectives)

@@ -16,17 +16,25 @@ if TYPE_CHECKING:
 
 def section(study: Study) -> Section:
     """What was tried, what it took, and what was spared."""
-    trials = [trial for trial in study.trials if trial.replicates]
-    whole = sum(trial.config["training"]["epochs"] * len(trial.replicates) for trial in trials)
-    trained = sum(trial.epochs for trial in trials)
+    trained = sum(trial.epochs for trial in study.trials)
     counts = study.counts()
     said = (
-        f"{trained:,} of {whole:,} epochs were trained; stopping spared {whole - trained:,}. "
+        f"{trained:,} epochs were trained; stopping spared {_spared(study):,} more. "
         f"{counts['duplicate']} proposals were networks seen before and cost nothing, "
         f"{counts['infeasible']} were over a limit and were never trained."
     )
     return Section(
         "Budget", (Prose(f"{study.name}: {text.tally(study)}."), table(study), Prose(said))
+    )
+
+
+def _spared(study: Study) -> int:
+    """The epochs that trials stopped by pruner or person would have gone on for, all seeds."""
+    seeds = study.space.search.replicates
+    return sum(
+        trial.config["training"]["epochs"] * max(seeds, len(trial.replicates)) - trial.epochs
+        for trial in study.trials
+        if trial.outcome == "pruned"
     )
 
 

@@ -58,18 +58,20 @@ def records(confirmations: Sequence[Study]) -> list[dict[str, Any]]:
 
 def sentence(study: Study) -> str:
     """What a confirmation has done, with its own numbers, for a methods paragraph."""
-    found = confirming.confirmation(study).networks
+    told = confirming.confirmation(study)
+    found = told.networks
     trained = [one.n for one in found if one.n]
     few, most = min(trained, default=0), max(trained, default=0)
     seeds = f"{few} to {most}" if few < most else f"{most}"
     epochs = {one.trial.config["training"]["epochs"] for one in found}
     schedule = f" for {_count(epochs.pop(), 'epoch')}" if len(epochs) == 1 else ""
+    changed = f", with {', '.join(told.changed)} where the search had others," * bool(told.changed)
     unfinished = "" if study.history.ended else " (not finished)"
     networks = f"{len(found)} of the networks {'was' if len(found) == 1 else 'were'}"
     return (
-        f"{networks} then trained anew{schedule} with {seeds} fresh seed{'s' * (most != 1)} each "
-        "on training and validation images and judged by the test images, which the search never "
-        f"read{unfinished}."
+        f"{networks} then trained anew{schedule}{changed} with {seeds} fresh "
+        f"seed{'s' * (most != 1)} each on training and validation images and judged by the test "
+        f"images, which the search never read{unfinished}."
     )
 
 

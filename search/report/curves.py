@@ -62,7 +62,7 @@ def _drawn(study: Study, metric: str) -> bytes:
     figure, axes = blank()
     axes.set_xlabel("epoch")
     axes.set_ylabel(axis_name(metric))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     longest = max(len(_curve(trial, metric)) for trial in study.trials)
     dot = "o" if longest <= FEW else "None"
     front = {trial.number: place for place, trial in enumerate(study.pareto())}

@@ -6,7 +6,7 @@ trial's other holes say, so that a plain network with the same of everything els
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from search import comparing, power, statistics
 from search.canvas import blank, image
 from search.comparing import Stratum
-from search.examine import SAID, placement
+from search.examine import placement
 from search.paired import holm
 from search.picture import kernels_short
 from search.report.differences import by_seed
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PLAIN = "none"
 """What the control of a search is called: the network without attention."""
+ABSENT = "#e4e4e4"
+"""The colour of what was not trained; no difference is white."""
 DARK = 0.6
 """Share of the scale from which a cell is too dark for black letters."""
 
@@ -195,8 +197,9 @@ def heat(study: Study, found: tuple[Effect, ...]) -> Drawing:
     for effect in found:
         place = names.index(effect.arm), strata.index(effect.stratum)
         cells[place] = 100 * effect.pair.difference
-    figure, axes = blank(2.4 + 1.4 * len(strata), 1.2 + 0.3 * len(names))
+    figure, axes = blank(2.4 + 1.4 * len(strata), max(2.6, 1.2 + 0.3 * len(names)))
     axes.grid(visible=False)
+    axes.set_facecolor(ABSENT)
     most = max(0.1, float(np.nanmax(np.abs(cells))))
     across, down = np.arange(len(strata)), np.arange(len(names))
     drawn = axes.pcolormesh(
@@ -233,12 +236,38 @@ def _searched(study: Study, metric: str) -> dict[str, dict[Block, float]]:
     """The finished trials' results by attention, then by block and seed; small networks first."""
     found: dict[str, dict[Block, float]] = {PLAIN: {}}
     finished = [trial for trial in study.trials if trial.objectives is not None]
+    called = _called(finished)
     for trial in sorted(finished, key=lambda trial: trial.costs["macs"]):
         stratum = _elsewhere(trial)
-        results = found.setdefault(_attention(trial), {})
+        results = found.setdefault(called[trial.number], {})
         for number, value in by_seed(trial, metric).items():
             results.setdefault((stratum, number), value)
     return found
+
+
+def _called(trials: Iterable[Trial]) -> dict[int, str]:
+    """A name for the attention of every trial, by its number; of two networks at a block two names.
+
+    That is its words; where they say too little, with all that the config says of it.
+    """
+    networks: dict[tuple[str, Stratum], set[str]] = {}
+    trials = list(trials)
+    for trial in trials:
+        networks.setdefault((_attention(trial), _elsewhere(trial)), set()).add(trial.identity)
+    vague = {words for (words, _), found in networks.items() if len(found) > 1}
+    return {
+        trial.number: words if words not in vague else _whole(trial)
+        for trial in trials
+        for words in [_attention(trial)]
+    }
+
+
+def _whole(trial: Trial) -> str:
+    """A searched trial's attention with every parameter of it."""
+    attention: dict[str, Any] = trial.config["attention"]
+    shown = ("name", "placement", "position", "mapping")
+    own = (f"{key}={value}" for key, value in attention.items() if key not in shown)
+    return " ".join([_attention(trial), *own])
 
 
 def _elsewhere(trial: Trial) -> Stratum:
@@ -254,12 +283,17 @@ def _attention(trial: Trial) -> str:
         return PLAIN
     attention = trial.config["attention"]
     position = attention.get("position")
-    words = [attention["name"], trial.placement]
+    words = [attention["name"], _singular(trial.placement)]
     words += [f"k{kernels_short(trial)}"] * bool(trial.kernels)
     words += [position] * (position not in (None, "final"))
-    own = (name for name in trial.values if name.startswith("attention.") and not SAID.search(name))
-    words += [f"{name.rpartition('.')[2]}={trial.values[name]}" for name in own]
     return " ".join(words)
+
+
+def _singular(placement: str) -> str:
+    """`stage 3` for `stages 3`."""
+    kind, _, chosen = placement.partition(" ")
+    one = chosen and "," not in chosen and kind.endswith("s")
+    return f"{kind[:-1]} {chosen}" if one else placement
 
 
 def _twice(study: Study, control: str) -> set[tuple[str, Stratum]]:
@@ -298,6 +332,10 @@ def _caption(study: Study, found: tuple[Effect, ...]) -> str:
     )
     if study.space.arms is None:
         said += " The rows are what a search chose to train, which no correction knows."
+    margin = f"{100 * study.space.search.compare.margin:g}"
+    said += f" Equivalent: two one-sided t tests exclude a difference of {margin} points."
+    if any(effect.slower is not None for effect in found):
+        said += " Latency: median of one image over that of the network without, no interval."
     if why := hopeless(study, found):
         said += f" {why[0].upper()}{why[1:]}."
     return said
@@ -307,7 +345,12 @@ def _times(study: Study) -> dict[tuple[str, Stratum], Latency]:
     """The latency of one image for every attention at every block, as far as it was measured."""
     measured = [trial for trial in study.trials if "latency_ms" in trial.latency]
     if study.space.arms is None:
-        return {(_attention(t), _elsewhere(t)): t.latency["latency_ms"] for t in measured}
+        called = _called([t for t in study.trials if t.objectives is not None])
+        return {
+            (called[t.number], _elsewhere(t)): t.latency["latency_ms"]
+            for t in measured
+            if t.number in called
+        }
     return {
         (str(arms.of(values)), arms.block(values)): trial.latency["latency_ms"]
         for trial in measured

@@ -65,10 +65,12 @@ def mapped(study: Study) -> list[Mapped]:
     """The finished networks that have one kernel a stage, the best first."""
     finished = [trial for trial in study.trials if trial.objectives is not None]
     best = sorted(finished, key=lambda trial: _merit(study, trial))
-    once = {trial.identity: trial for trial in reversed(best)}
+    once: dict[str, Trial] = {}
+    for trial in best:
+        once.setdefault(trial.identity, trial)
     return [
         _mapped(study, trial, profile)
-        for trial in list(once.values())[::-1]
+        for trial in once.values()
         if any(profile := kernels_by_stage(trial))
     ]
 
@@ -103,7 +105,16 @@ def table(found: Sequence[Mapped], metric: str) -> Table:
     """What each kernel profile is: its result, all (gamma, b) that give it, and its twins."""
     asked = list(found[0].differences)
     return Table(
-        ["trial", "channels", "kernels", metric, "n", "(gamma, b)", "all of them between", *asked],
+        [
+            "trial",
+            "channels",
+            "kernels",
+            metric,
+            "n",
+            "a (gamma, b)",
+            "all of them between",
+            *asked,
+        ],
         [_row(one, metric) for one in found[:MOST]],
         left=["channels", "kernels", "all of them between"],
         caption=_caption(found, asked),
@@ -124,8 +135,8 @@ def records(found: Sequence[Mapped], metric: str) -> list[dict[str, Any]]:
             metric: pareto.measured(one.trial)[metric],
             f"{metric}_sd": one.trial.spread.get(metric),
             "n": one.trial.n,
-            "gamma": None if one.region.inside is None else float(one.region.inside[0]),
-            "b": None if one.region.inside is None else float(one.region.inside[1]),
+            "inside_gamma": None if one.region.inside is None else float(one.region.inside[0]),
+            "inside_b": None if one.region.inside is None else float(one.region.inside[1]),
             "region": ", ".join(f"{float(g)!r} {float(b)!r}" for g, b in one.region.corners),
             "no_region_because": "; ".join(one.region.because),
             **{
@@ -184,6 +195,7 @@ def _caption(found: Sequence[Mapped], asked: Sequence[str]) -> str:
         ". All (gamma, b) inside of the polygon between the corners give that profile "
         f"(the mapping allows gamma to {GAMMA[1]}, b from {B[0]} to {B[1]})."
     )
+    said += " Before it one point inside, of few decimals; not the one that was trained."
     if asked:
         said += (
             f" Under {' and '.join(asked)}: the difference in points to the network trained with "

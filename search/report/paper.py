@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,24 @@ def _blocks(study: Study) -> str:
     return f" at each of {len(settings)} values of {', '.join(written.blocks)}"
 
 
+def _arms(study: Study) -> str:
+    """Every arm with what it says, and whose network it is where that is another's."""
+    written = study.space.arms
+    assert written is not None
+    same = {one.arm: one.of for one in comparing.sames(study) if one.everywhere}
+    said = []
+    for name, arm in written.replaced.items():
+        changes = ", ".join(f"{key}: {_plain(value)}" for key, value in arm.items()) or "as it is"
+        alias = f"; the networks of {same[name]}, trained once" if name in same else ""
+        said.append(f"{name} ({changes}{alias})")
+    return "; ".join(said)
+
+
+def _plain(value: Any) -> str:
+    """A value as a person writes it in YAML, on one line."""
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "")
+
+
 def _said(study: Study, *keys: str) -> str:
     """The value at a place of the trials' configs; where they differ, what they were."""
     found: dict[str, None] = {}
@@ -125,7 +144,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
     ]
     if devices := text.trained_on(study):
-        said.append(f"They ran on {'; '.join(devices)}.")
+        said.append(f"Training ran on {'; '.join(devices)}.")
     if search.confirms is not None:
         count, seeds = len(search.confirms.values), search.replicates
         said.append(
@@ -134,6 +153,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         )
     elif study.space.arms is not None:
         compare = search.compare
+        said.append(f"The arms were {_arms(study)}.")
         said.append(
             f"Arms shared split, data order and, where shapes agree, initial weights; each was "
             f"trained with {search.replicates} seeds{_blocks(study)}. Differences over matched "
@@ -153,7 +173,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
             f"{len(study.trials)} networks were proposed by Optuna's {search.sampler.name} (seed "
             f"{search.seed}) with {pruner}: {counts['finished']} finished, {counts['pruned']} were "
             f"stopped, {counts['failed']} failed; {search.replicates} seed"
-            f"{'s' * (search.replicates != 1)} each. Hypervolume is measured from "
+            f"{'s' * (search.replicates != 1)} for each that finished. Hypervolume is from "
             + ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
             + f" and an accuracy of {study.chance:g}."
         )

@@ -415,3 +415,29 @@ def test_a_search_that_cannot_work_is_given_up(
     said = capfd.readouterr().out
     assert "3 trials in a row failed for one reason: crashed: RuntimeError: a fault" in said
     assert "resume" in said
+
+
+def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> None:
+    """Its `every: 1` is not taken for a second: it goes on with the usual 600."""
+    for path in (done / "space.yaml", done / journal.FILE):
+        text = path.read_text()
+        assert "every: 600.0" in text
+    records = [json.loads(line) for line in (done / journal.FILE).read_text().splitlines()]
+    (done / journal.FILE).unlink()
+    made = journal.Journal(done)
+    for record in records:
+        known = {
+            k: v for k, v in record.items() if k not in ("seq", "time", "sum", "kind", "fence")
+        }
+        if "space" in known:
+            known["space"] = known["space"].replace("every: 600.0", "every: 1")
+        made.append(record["kind"], **known)
+    made.close()
+    (done / "space.yaml").write_text(
+        (done / "space.yaml").read_text().replace("every: 600.0", "every: 1")
+    )
+    assert search.load(done).space.search.checkpoints.every == 600
+    study = search.resume(done, trials=3)
+    assert study.space.search.checkpoints.every == 600
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 3
+    assert "every: 600.0" in (done / "space.yaml").read_text()

@@ -150,7 +150,7 @@ def test_the_mapping_table_has_all_gamma_and_b(study: Study, files: dict[str, by
         told = [mapping(int(c), gamma=gamma, b=b) for c in row["channels"].split("-")]
         assert "-".join(map(str, told)) == row["kernels"]
         assert told == [
-            mapping(int(c), gamma=float(row["gamma"]), b=float(row["b"]))
+            mapping(int(c), gamma=float(row["inside_gamma"]), b=float(row["inside_b"]))
             for c in row["channels"].split("-")
         ]
 
@@ -200,6 +200,28 @@ def test_a_search_has_effects_where_a_plain_network_stands_beside(tmp_path: Path
     assert all(row["low"] is None for row in effects.records(found))
 
 
+def test_two_networks_are_two_rows_however_alike_their_words(tmp_path: Path) -> None:
+    """A reduction that no hole names tells two SE blocks apart."""
+    (tmp_path / "two.yaml").write_text(
+        "name: two\n"
+        "dataset: {name: digits, subset: 300, val: 0.2}\n"
+        "backbone: {name: resnet, depth: 8, width: 0.5}\n"
+        "attention: {choice: [{name: none}, {name: se, reduction: 4}, {name: se, reduction: 2}]}\n"
+        "training: {epochs: 1, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}\n"
+        "search: {trials: 3, executor: inprocess, sampler: {name: BruteForceSampler}}\n"
+    )
+    study = search.run(tmp_path / "two.yaml", out=tmp_path / "runs", executor="inprocess")
+    assert len({trial.identity for trial in study.trials}) == 3
+    found = effects.effects(study)
+    assert len(found) == 2
+    plain = next(trial for trial in study.trials if trial.placement == "none")
+    for reduction in (2, 4):
+        (mine,) = (e for e in found if f"reduction={reduction} " in f"{e.arm} ")
+        trial = next(t for t in study.trials if t.config["attention"].get("reduction") == reduction)
+        apart = (t.replicates[0].curve[-1]["val_accuracy"] for t in (trial, plain))
+        assert mine.pair.difference == pytest.approx(next(apart) - next(apart))
+
+
 def test_the_methods_say_how_it_was_done(study: Study, files: dict[str, bytes]) -> None:
     """Data, recipe, seeds, tests, margin and versions, as they were."""
     said = files["methods.tex"].decode()
@@ -207,7 +229,7 @@ def test_the_methods_say_how_it_was_done(study: Study, files: dict[str, bytes]) 
         assert words in said
     assert study.history.study["versions"]["torch"] in said
     device = study.trials[0].latencies[0].device
-    assert f"They ran on {latex.escape(device)}." in said
+    assert f"Training ran on {latex.escape(device)}." in said
     searched = paper.methods(search.load(LAPTOP), ())
     assert "32 networks were proposed by Optuna's TPESampler" in searched
     assert "17 finished, 15 were stopped, 0 failed" in searched
