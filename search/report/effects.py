@@ -197,7 +197,8 @@ def heat(study: Study, found: tuple[Effect, ...]) -> Drawing:
     for effect in found:
         place = names.index(effect.arm), strata.index(effect.stratum)
         cells[place] = 100 * effect.pair.difference
-    figure, axes = blank(2.4 + 1.4 * len(strata), max(2.6, 1.2 + 0.3 * len(names)))
+    wide = 1.8 + 0.075 * max(map(len, names)) + 1.4 * len(strata)
+    figure, axes = blank(wide, max(2.6, 1.2 + 0.3 * len(names)))
     axes.grid(visible=False)
     axes.set_facecolor(ABSENT)
     most = max(0.1, float(np.nanmax(np.abs(cells))))

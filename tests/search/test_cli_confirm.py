@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 import search
 from search import cli, confirming
+from search.report import confirmed
 from search.study import seed_of
 
 ROOT = Path(__file__).parents[2]
@@ -130,9 +132,26 @@ def test_a_longer_schedule_is_what_a_confirmation_is_for(longer: Path) -> None:
     found, known = search.load(longer), search.load(longer.with_name("plain"))
     assert [len(r.curve) for trial in found.trials for r in trial.replicates] == [2, 2]
     assert {t.identity for t in found.trials} == {t.identity for t in known.trials[:2]}
-    assert "trained for 2 epochs, by the search for 1: what that adds is in the difference" in [
+    assert "trained for 2 epochs, by the search for 1: what that changes is in the difference" in [
         *confirming.lines(confirming.confirmation(found))
     ]
+
+
+def test_another_recipe_is_said_beside_what_it_changes(run: Run, folder: Path) -> None:
+    """In the lines, in --json and in the methods: the shrinkage is not the search's alone then."""
+    changed = "training.optimizer.lr=0.05"
+    asked = ("--trials", "0", "--replicates", "1", "--name", "otherwise")
+    code, _, err = run("confirm", "runs/plain", changed, *asked)
+    assert code == 0, err
+    study = search.load(folder / "runs" / "otherwise")
+    found = confirming.confirmation(study)
+    assert found.changed == (changed,)
+    assert any(
+        f"trained with {changed}, as the search had not" in x for x in confirming.lines(found)
+    )
+    code, out, _ = run("confirm", "runs/otherwise", "--json")
+    assert json.loads(out)["changed"] == [changed]
+    assert f"with {changed} where the search had others" in confirmed.sentence(study)
 
 
 @pytest.mark.parametrize("asked", ["", ",", "0,", "7", "0,x", "-1"])
@@ -148,7 +167,7 @@ def test_a_trial_without_a_result(run: Run, folder: Path) -> None:
     """One that failed has nothing to confirm, which is said with how it ended."""
     code, _, err = run("confirm", "runs/plain", "--trials", "0,2", "--name", "failed")
     assert code == 2
-    assert "#002 has no result to confirm (it crashed; allowed: finished trials)" in err
+    assert "#002 has no result to confirm (it ended as crashed; allowed: finished trials)" in err
     assert not (folder / "runs" / "failed").exists()
 
 
