@@ -23,6 +23,14 @@ class LeaseLost(JournalError):
     """Another driver has taken the study over: nothing is lost, and it goes on without us."""
 
 
+class Behind(JournalError):
+    """The mirror at `uri` holds all that its study's folder does, and more."""
+
+    def __init__(self, message: str, uri: str) -> None:
+        super().__init__(message)
+        self.uri = uri
+
+
 class ExportError(RuntimeError):
     """A trial that cannot be exported, or a place that it cannot be exported to."""
 

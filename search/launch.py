@@ -10,13 +10,14 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import spaces
 from search import edits, executors, journal, lease, options, preflight, text
 from search.driving import drive, settled_store, tracking_of, without_password
-from search.errors import JournalError, StudyExists, Unfit
+from search.errors import Behind, JournalError, StudyExists, Unfit
 from search.executors import Executor, Say, Watch, Wish
 from search.redaction import redacted
 from search.study import Study
@@ -182,7 +183,25 @@ def resume(
     if "://" in str(folder):
         from search.mirror import fetched
 
-        folder = fetched(str(folder), Path(out), say)
+        go_on = partial(
+            resume,
+            overrides=overrides,
+            trials=trials,
+            fork=fork,
+            force=force,
+            executor=executor,
+            address=address,
+            max_concurrent=max_concurrent,
+            tracking_uri=tracking_uri,
+            watch=watch,
+            say=say,
+        )
+        while True:
+            try:
+                return go_on(fetched(str(folder), Path(out), say))
+            except Behind as more:  # its driver sealed more while we waited for its end
+                if more.uri != str(folder).rstrip("/"):
+                    raise
     folder = Path(folder).absolute()
     study = load(folder)
     if trials is not None and trials < len(study.trials) and not fork:

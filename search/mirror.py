@@ -30,7 +30,7 @@ import fsspec
 
 from search import journal, lease
 from search.drivers import boot_id
-from search.errors import JournalError, LeaseLost
+from search.errors import Behind, JournalError, LeaseLost
 from search.redaction import redacted
 from spaces.durable import write_whole
 
@@ -142,19 +142,23 @@ class Place:
 class Mirror:
     """The driver's side, between `claimed` and the end of its `with`."""
 
-    def __init__(self, place: Place, fence: int, sealed: Sealed, file: Path, say: Say) -> None:
+    def __init__(self, place: Place, fence: int, file: Path, say: Say) -> None:
         self._place = place
         self._fence = fence
-        self._count, self._last, self._size = sealed.count, sealed.last, len(sealed.data)
-        self._uuid = sealed.uuid
         self._file = file
         self._say = say
         self._beat = 0
-        self._acknowledged = self._size
+        self._count, self._last, self._size, self._uuid = 0, "", 0, ""
+        self._acknowledged = 0
         self._lost: LeaseLost | None = None
         self._away = False
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
+        self._thread = threading.Thread(target=self._go, name="mirror", daemon=True)
+
+    def follow(self, sealed: Sealed) -> None:
+        """What is sealed already, by the drivers before."""
+        self._count, self._last, self._uuid = sealed.count, sealed.last, sealed.uuid
+        self._size = self._acknowledged = len(sealed.data)
 
     def begin(self, uuid: str) -> None:
         """The study that is mirrored; from now on it is."""
@@ -180,7 +184,7 @@ class Mirror:
         if self._away:
             self._say(f"{redacted(self._place.uri)} lacks the end of the journal: resume here")
 
-    def _follow(self) -> None:
+    def _go(self) -> None:
         while not self._over.wait(BEAT) and self._lost is None:
             self._tried(self._wrote, self._seal)
 
@@ -232,27 +236,37 @@ def claimed(uri: str | None, folder: Path, *, force: bool, say: Say) -> Iterator
     """The mirror of the study in a folder below a URI, ours as long as we are inside; None: none.
 
     Raises JournalError where another driver has it, or where it holds another study than the
-    folder does, or more of it.
+    folder does, and Behind where it holds more of it; it is let go of then.
     """
     if uri is None:
         yield None
         return
     place = Place(f"{uri.rstrip('/')}/{folder.name}")
+    file = folder / journal.FILE
+    mirror = Mirror(place, _claim(place, force=force, say=say), file, say)
+    try:
+        # only now: whoever had it may have sealed more until the moment it let go
+        mirror.follow(_agreed(place, file))
+        yield mirror
+    finally:
+        mirror.close()
+
+
+def _agreed(place: Place, file: Path) -> Sealed:
+    """What is sealed, all of which the journal in `file` has; raises JournalError otherwise."""
     sealed = place.sealed()
-    known = folder / journal.FILE
-    local = known.read_bytes() if known.is_file() else b""
+    local = file.read_bytes() if file.is_file() else b""
     if not local.startswith(sealed.data):
         where = redacted(place.uri)
-        raise JournalError(
+        said = (
             f"{where}: it holds {'another study' if not local else 'what this folder does not'}\n"
             f"  go on from there: eca-search resume {where}\n"
             "  or give this study another search.mirror"
         )
-    mirror = Mirror(place, _claim(place, force=force, say=say), sealed, known, say)
-    try:
-        yield mirror
-    finally:
-        mirror.close()
+        if local and sealed.data.startswith(local):
+            raise Behind(said, place.uri)
+        raise JournalError(said)
+    return sealed
 
 
 def fetched(uri: str, out: Path, say: Say) -> Path:

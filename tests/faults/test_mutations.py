@@ -293,6 +293,18 @@ MUTANTS = (
         "tests/search/test_mirror.py::test_what_a_replaced_driver_seals_counts_for_nothing[memory]",
     ),
     Mutant(
+        "a mirror is read before it is ours",
+        "search/mirror.py",
+        "mirror = Mirror(place, _claim(place, force=force, say=say), file, say)",
+        "sealed = _agreed(place, file)\n"
+        "    mirror = Mirror(place, _claim(place, force=force, say=say), file, say)\n"
+        "    mirror.follow(sealed)\n"
+        "    yield mirror\n"
+        "    mirror.close()\n"
+        "    return",
+        "tests/search/test_mirror.py::test_what_is_sealed_until_the_takeover_is_kept[memory]",
+    ),
+    Mutant(
         "a segment's digest is not compared",
         "search/mirror.py",
         "if hashlib.sha256(body).hexdigest() != digest:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 import search
 from search import launch, mirror
-from search.errors import JournalError, LeaseLost
+from search.errors import Behind, JournalError, LeaseLost
 from search.journal import FILE
 from search.mirror import Place, claimed, fetched
 from search.study import Study
@@ -59,6 +60,12 @@ def sealed(study: Study, uri: str) -> Place:
     return place
 
 
+def released(place: Place, fence: int) -> bool:
+    """Whether the last lease is that one, and nobody need wait for its end."""
+    word = json.loads(place.get(f"lease-{fence:06d}.json"))
+    return place.leases() == [fence] and bool(word["released"])
+
+
 def test_another_machine_goes_on(write_space: WriteSpace, tmp_path: Path) -> None:
     """A real search ends here and is extended there, from the URI alone; both journals agree."""
     uri = f"file://{tmp_path}/mirror"
@@ -91,7 +98,7 @@ def test_what_was_sealed_is_fetched(synthetic: Synthetic, tmp_path: Path, uri: s
 
 
 def test_a_folder_left_behind_does_not_go_on(synthetic: Synthetic, uri: str) -> None:
-    """Where the mirror holds more than the folder the remedy is said, and nothing is taken."""
+    """Where the mirror holds more than the folder the remedy is said, and it is let go of."""
     study = synthetic()
     place = sealed(study, uri)
     file = study.folder / FILE
@@ -99,7 +106,7 @@ def test_a_folder_left_behind_does_not_go_on(synthetic: Synthetic, uri: str) -> 
 
     with pytest.raises(JournalError, match=f"eca-search resume {uri}"), hold(uri, study.folder):
         pass
-    assert place.leases() == [1]
+    assert released(place, 2)
 
 
 def test_one_driver_at_a_time(
@@ -117,6 +124,74 @@ def test_one_driver_at_a_time(
             hold(uri, study.folder),
         ):
             pass
+
+
+def test_what_is_sealed_until_the_takeover_is_kept(
+    synthetic: Synthetic, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver before seals its last piece while the next one waits for its end: that one is told
+    that its folder is behind, and seals nothing in the place of that piece.
+    """
+    monkeypatch.setattr(mirror, "boot_id", lambda: "another machine")
+    monkeypatch.setattr(mirror, "TERM", 20.0)
+    study = synthetic()
+    before = hold(uri, study.folder)
+    kept = before.__enter__()
+    kept.begin(study.uuid)
+    study.commit()
+    kept.look(study.acknowledged)
+    place = Place(f"{uri}/{study.folder.name}")
+    for _ in range(200):
+        if place.sealed().count:
+            break
+        time.sleep(0.05)
+    there = fetched(place.uri, tmp_path / "there", print)
+    monkeypatch.undo()
+
+    def end(said: str) -> None:
+        if "waiting" in said:
+            study.note("the last word")
+            study.close()
+            before.__exit__(None, None, None)
+
+    with pytest.raises(Behind, match="what this folder does not"), hold(uri, there, say=end):
+        pass
+    assert place.sealed().data == (study.folder / FILE).read_bytes()
+    assert released(place, 2)
+
+
+def test_a_resume_fetches_what_was_sealed_while_it_waited(
+    write_space: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search goes on from the URI with all that its driver said until its very end."""
+    uri = f"file://{tmp_path}/mirror"
+    space = write_space(trials=2, epochs=1, search=f"mirror: {uri}")
+    study = search.run(space, out=tmp_path / "here", executor="inprocess")
+    file = study.folder / FILE
+    whole = file.read_bytes()
+    shutil.rmtree(tmp_path / "mirror")  # once more, by a driver that is heard of until later
+    monkeypatch.setattr(mirror, "boot_id", lambda: "another machine")
+    before = hold(uri, study.folder)
+    kept = before.__enter__()
+    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:-3]))
+    kept.begin(study.uuid)
+    kept.look(file.stat().st_size)
+    for _ in range(200):
+        if Place(f"{uri}/small").sealed().count:
+            break
+        time.sleep(0.05)
+    monkeypatch.undo()
+
+    def end(said: str) -> None:
+        if "waiting" in said:
+            file.write_bytes(whole)
+            before.__exit__(None, None, None)
+
+    there = launch.resume(f"{uri}/small", out=tmp_path / "there", trials=3, say=end)
+    after = (there.folder / FILE).read_bytes()
+    assert there.outcomes()["finished"] == 3
+    assert after.startswith(whole)
+    assert Place(f"{uri}/small").sealed().data == after
 
 
 def test_a_driver_that_was_replaced_stops(synthetic: Synthetic, tmp_path: Path, uri: str) -> None:
@@ -208,7 +283,7 @@ def test_another_study_of_that_name_is_not_overwritten(
         hold(uri, tmp_path / "there" / study.folder.name),
     ):
         pass
-    assert place.leases() == [1]
+    assert released(place, 2)
 
 
 def test_a_place_that_is_away_holds_up_nothing(
