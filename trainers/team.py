@@ -7,6 +7,7 @@ over all processes. Dropout draws other numbers in each.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from spaces.errors import VariantError
+
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +76,18 @@ class Team:
     def synchronised(self, network: nn.Module) -> nn.Module:
         """The network with batch norms that see whole batches, its parameters and names the same.
 
-        PyTorch's on CUDA, which has none for the CPU: there `Synchronised`.
+        PyTorch's on CUDA, which has none for the CPU: there `Synchronised`. timm's norms go on to
+        drop and activate. Raises VariantError for any other subclass: what it does would be lost.
         """
         if self.group is None:
             return network
-        if any(parameter.is_cuda for parameter in network.parameters()):
-            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network, self.group)
-            return converted
+        cuda = any(parameter.is_cuda for parameter in network.parameters())
         for name, norm in list(network.named_modules()):
-            if isinstance(norm, _BatchNorm) and norm.affine and norm.momentum is not None:
+            if isinstance(norm, _BatchNorm):
+                _refuse_unknown(norm, name)
                 parent, _, last = name.rpartition(".")
-                setattr(network.get_submodule(parent), last, Synchronised(norm, self))
+                whole = _on_cuda(norm, self) if cuda else _on_cpu(norm, self)
+                setattr(network.get_submodule(parent), last, whole.train(norm.training))
         return network
 
     def joined(self, network: nn.Module) -> nn.Module:
@@ -102,12 +108,46 @@ class Team:
 ALONE = Team()
 
 
+def _activates(norm: _BatchNorm) -> bool:
+    """Whether it is timm's, which drops and activates; told by name, as timm need not be here."""
+    kind = type(norm)
+    return (kind.__module__, kind.__name__) == ("timm.layers.norm_act", "BatchNormAct2d")
+
+
+def _refuse_unknown(norm: _BatchNorm, name: str) -> None:
+    """Raise VariantError for a batch norm at `name` of which it is not known what else it does."""
+    kind = type(norm)
+    if kind not in PLAIN and not _activates(norm):
+        said = f"several processes cannot share the batch norm {name}"
+        allowed = "allowed: PyTorch's and timm's, or search.resources.processes: 1"
+        raise VariantError(("backbone", f"{said} (got {kind.__name__}; {allowed})"))
+
+
+def _on_cuda(norm: _BatchNorm, team: Team) -> nn.Module:
+    convert: Callable[..., nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+    if _activates(norm):
+        from timm.layers import convert_sync_batchnorm
+
+        convert = convert_sync_batchnorm
+    return convert(norm, team.group)
+
+
+def _on_cpu(norm: _BatchNorm, team: Team) -> nn.Module:
+    return Activated(norm, team) if _activates(norm) else Synchronised(norm, team)
+
+
 class Synchronised(_BatchNorm):
-    """Batch norm over the batches of all processes; in evaluation it is as any other."""
+    """Batch norm over the batches of all processes; in evaluation it is as any other.
+
+    Parameters and running figures are those of `norm`.
+    """
 
     def __init__(self, norm: _BatchNorm, team: Team) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.load_state_dict(norm.state_dict())
+        chosen = (norm.num_features, norm.eps, norm.momentum)
+        super().__init__(*chosen, norm.affine, norm.track_running_stats)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
         self.team = team
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -126,18 +166,39 @@ class Synchronised(_BatchNorm):
         centred = wide - mean.view(shape)
         variance = summed(centred.square().sum(over), self.team) / count
         self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.weight is not None:
+            scale = self.weight * scale
+        normal = centred * scale.view(shape)
+        if self.bias is not None:
+            normal = normal + self.bias.view(shape)
+        return normal.to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running figures, of which evaluation makes use, towards a batch's."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
+        if self.running_mean is None or self.running_var is None:
+            return
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        share = self.momentum
+        if share is None:  # PyTorch's word for the plain mean of all batches
+            share = 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+class Activated(Synchronised):
+    """The same for timm's `BatchNormAct2d`, of whose dropout and activation it makes use."""
+
+    def __init__(self, norm: _BatchNorm, team: Team) -> None:
+        super().__init__(norm, team)
+        self.drop = norm.get_submodule("drop")
+        self.act = norm.get_submodule("act")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        active: Tensor = self.act(self.drop(super().forward(x)))
+        return active
 
 
 def summed(tensor: Tensor, team: Team) -> Tensor:

@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 import trainers
 from spaces.config import Config
+from spaces.errors import VariantError
 from trainers import checkpoint
 from trainers.batches import open_batches
 from trainers.team import Team
@@ -209,3 +212,75 @@ def test_alone_nothing_is_exchanged() -> None:
     alone = Team()
     assert alone.joined(alone.synchronised(net)) is net
     assert any(type(module) is nn.BatchNorm2d for module in net.modules())
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Team]:
+    """A team with a group, of this process."""
+    store = dist.FileStore(str(tmp_path / "meeting"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield Team(dist.group.WORLD)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("model", ["resnet26d", "regnetx_002"])
+def test_norms_that_activate_go_on_to(model: str, one: Team) -> None:
+    """A network of timm's gives what it gave, to the bit, judged; in training but for rounding."""
+    pytest.importorskip("timm")
+    plain = tiny().model_dump(mode="json")
+    config = Config.model_validate(
+        plain
+        | {"backbone": {"name": "timm", "model": model}, "attention": {"name": "none"}}
+        | {"dataset": {"name": "digits", "subset": 300, "image_size": 64}}
+    )
+    net, changed = trainers.build(config, seed=0), trainers.build(config, seed=0)
+    names = list(net.state_dict())
+    changed = one.synchronised(changed.eval())
+    assert list(changed.state_dict()) == names
+    assert not any(type(module) is nn.BatchNorm2d for module in changed.modules())
+    x = torch.randn(8, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(changed(x), net.eval()(x))
+        for network in (net, changed):
+            network.train()
+            torch.manual_seed(0)  # dropout's
+            network(x)
+    for (name, value), other in zip(
+        net.state_dict().items(), changed.state_dict().values(), strict=True
+    ):
+        # running figures of one batch, through tens of norms in float32
+        torch.testing.assert_close(value, other, rtol=1e-3, atol=1e-3, msg=name)
+
+
+class Ghost(nn.BatchNorm2d):
+    """Somebody's own norm."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+def test_a_norm_of_ones_own_is_refused(one: Team) -> None:
+    """What it does would be lost: one line with its place, and what to do instead."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(Ghost(4)))
+    with pytest.raises(VariantError) as raised:
+        one.synchronised(net)
+    assert raised.value.key == "backbone"
+    assert str(raised.value) == (
+        "backbone: several processes cannot share the batch norm 1.0 "
+        "(got Ghost; allowed: PyTorch's and timm's, or search.resources.processes: 1)"
+    )
+    assert type(net[1][0]) is Ghost
+
+
+@pytest.mark.parametrize(
+    "how", [{"affine": False}, {"momentum": None}, {"track_running_stats": False}], ids=str
+)
+def test_every_kind_of_plain_norm_is_shared(how: dict[str, Any], one: Team) -> None:
+    """Three batches: outputs and running figures are PyTorch's."""
+    norm = nn.BatchNorm2d(3, **how)
+    shared = one.synchronised(nn.Sequential(nn.BatchNorm2d(3, **how)))
+    for _ in range(3):
+        x = torch.randn(8, 3, 4, 4)
+        torch.testing.assert_close(shared(x), norm(x))
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[f"0.{name}"], value)
