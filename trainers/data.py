@@ -52,8 +52,11 @@ class Source:
         return _read(self)
 
     def digest(self) -> str:
-        """sha256 of what a run can see: pixels and labels, or names and sizes of image files.
+        """sha256 of what a run can see: pixels and labels, or what stands for them on disk.
 
+        That is the manifest of a dataset that has one (`Files`), otherwise the class folder, name
+        and size of every file: of image files no byte is read, and one changed to another of the
+        same size is not noticed.
         Root, split and subset are no part of it. The answer is remembered by the signature.
         """
         return _remembered(self.signature) or _content(self, self.images())
@@ -194,11 +197,18 @@ def _cached(signature: str) -> Images | None:
 
 
 def _content(source: Source, images: Images | Files) -> str:
-    """sha256 of the images, or of the class, name and size of every file."""
+    """sha256 of the images, or of their manifest; for want of it of class, name, size of each file.
+
+    A run key that was ever given must come out again.
+    """
     if isinstance(images, Images):
         return _pixels(images)
-    sized = zip(source.files, source.sizes, strict=True)
-    manifest = [(file.parent.name, file.name, size) for file, size in sized]
+    manifest: list[tuple[str | int, ...]]
+    if images.manifest is not None:
+        manifest = list(images.manifest)
+    else:
+        sized = zip(source.files, source.sizes, strict=True)
+        manifest = [(file.parent.name, file.name, size) for file, size in sized]
     return hashlib.sha256(repr(manifest).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -83,6 +84,60 @@ def test_a_shard_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.Monk
         path, [("0.png", picture(0, 0)), ("0.cls", b"1"), ("1.png", picture(1, 1)), ("1.cls", b"0")]
     )
     assert data.read(component(tmp_path)).labels.tolist() == [1, 0]
+
+
+def digest(root: Path, images: list[tuple[int, int]]) -> str:
+    """The content digest of a shard of (label, picture)."""
+    root.mkdir(exist_ok=True)
+    members = [
+        member
+        for number, (label, seen) in enumerate(images)
+        for member in ((f"{number}.cls", b"%d" % label), (f"{number}.png", picture(0, seen)))
+    ]
+    shard(root / "train-0.tar", members)
+    return data.digest(component(root))
+
+
+def test_the_digest_sees_labels_and_pixels(tmp_path: Path) -> None:
+    """Of two shards of one name and size, another label or picture is another content."""
+    root = tmp_path / "shards"
+    first = digest(root, [(0, 0), (1, 1)])
+    size = (root / "train-0.tar").stat().st_size
+    flipped = digest(root, [(1, 0), (0, 1)])
+    repainted = digest(root, [(0, 0), (1, 2)])
+    assert (root / "train-0.tar").stat().st_size == size
+    assert len({first, flipped, repainted}) == 3
+    assert digest(root, [(0, 0), (1, 1)]) == first
+
+
+def test_the_digest_is_the_same_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another folder, on another machine: by name, size and bytes of each shard."""
+    first = digest(tmp_path / "here", [(0, 0), (1, 1)])
+    monkeypatch.setenv("ECA_SEARCH_CACHE", str(tmp_path / "another cache"))
+    assert digest(tmp_path / "there", [(0, 0), (1, 1)]) == first
+    content = (tmp_path / "there" / "train-0.tar").read_bytes()
+    manifest = [("train-0.tar", len(content), hashlib.sha256(content).hexdigest())]
+    assert hashlib.sha256(repr(manifest).encode()).hexdigest() == first
+
+
+def test_a_shard_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are read for the first digest alone; a damaged memory of it is made again."""
+    first = digest(tmp_path / "shards", [(0, 0), (1, 1)])
+    found = component(tmp_path / "shards")
+    (kept,) = (tmp_path / "cache" / "shards").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)
+        data._read.cache_clear()
+        images = data.read(found)
+        assert isinstance(images, Files)
+        assert images.manifest is not None
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-40])
+    data._read.cache_clear()
+    for file in (tmp_path / "cache" / "images").glob("*.digest"):
+        file.unlink()
+    assert data.digest(found) == first
+    assert kept.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ class Files:
     int64.
 
     `load` decodes one of them, `workers` is how many processes do so. `cache` is a folder of this
-    node's own that they are to be copied to, and read from, in training.
+    node's own that they are to be copied to, and read from, in training. `manifest` tells these
+    images from any others, wherever they lie: the run key holds a digest of it. None: class folder,
+    name and size of each file do, as where a file is one image.
     """
 
     paths: tuple[Path, ...]
@@ -82,6 +84,7 @@ class Files:
     load: Load
     workers: int
     cache: Path | None = None
+    manifest: tuple[tuple[str | int, ...], ...] | None = None
 
 
 def cache() -> Path:

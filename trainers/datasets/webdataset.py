@@ -7,6 +7,8 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +28,20 @@ if TYPE_CHECKING:
 LAYOUT = "train-*.tar and, for the confirmation, val-*.tar, with KEY.jpg and KEY.cls of each image"
 LONGEST = 20
 """Bytes of a label's file: a number, and a line's end."""
+READERS = 8
+"""Shards that are looked through at a time."""
 NOT_IN_KEY = {"workers"}
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A tar file: `facts` are its name, bytes and sha256; `table` is (N, 3) int64.
+
+    Of every image, in the shard's order: offset, bytes, class.
+    """
+
+    facts: tuple[str, int, str]
+    table: NDArray[np.int64]
 
 
 def describe(dataset: Dataset) -> Description:
@@ -58,12 +73,16 @@ def dataset(
     `classes`. Where an image lies in its shard is looked up once and remembered, so that any of
     them can be read on its own: order, validation split and resumption are those of any other
     dataset, which reading shards from end to end could not keep. Images are seen as those of
-    `image_folder`, decoded by `workers` processes. Raises DatasetError for a damaged shard, an
+    `image_folder`, decoded by `workers` processes. Which images these are is told by each shard's
+    name, size and sha256, wherever it lies: a shard is read through once per cache folder, and
+    again when its size or time has changed. Raises DatasetError for a damaged shard, an
     image without its class or a class that is no number below `classes`.
     """
     import numpy as np
 
-    tables = [_table(shard) for shard in files]
+    with ThreadPoolExecutor(READERS) as pool:
+        shards = list(pool.map(_looked_through, files))
+    tables = [shard.table for shard in shards]
     labels = np.concatenate([table[:, 2] for table in tables])
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
@@ -74,7 +93,8 @@ def dataset(
         for shard, table in zip(files, tables, strict=True)
         for offset, size, _ in table.tolist()
     )
-    return Files(places, labels, load, workers)
+    manifest = tuple(shard.facts for shard in shards)
+    return Files(places, labels, load, workers, manifest=manifest)
 
 
 def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
@@ -90,28 +110,37 @@ def load(path: Path, size: int, *, train: bool, flip: bool) -> Tensor:
     return decode(image, f"{shard}, byte {offset:,},", size, train=train, flip=flip)
 
 
-def _table(shard: Path) -> NDArray[np.int64]:
-    """(offset, bytes, class) of every image of a shard, in the shard's order; remembered."""
+def _looked_through(shard: Path) -> Shard:
+    """What a shard holds; remembered for its size and time."""
     import numpy as np
 
     facts = shard.stat()
     signature = repr((str(shard), facts.st_size, facts.st_mtime_ns))
-    kept = cache() / "shards" / f"{hashlib.sha256(signature.encode()).hexdigest()[:32]}.npy"
+    kept = cache() / "shards" / f"{hashlib.sha256(signature.encode()).hexdigest()[:32]}.npz"
     try:
-        found: NDArray[np.int64] = np.load(kept, allow_pickle=False)
-        return found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        found = np.array(list(_members(shard)), dtype=np.int64).reshape(-1, 3)
-    if not len(found):
+        with np.load(kept, allow_pickle=False) as found:
+            return Shard((shard.name, facts.st_size, str(found["sha256"])), found["table"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        table = np.array(list(_members(shard)), dtype=np.int64).reshape(-1, 3)
+    if not len(table):
         raise DatasetError(f"dataset.root: {shard} holds no image (allowed: 1 or more)")
+    sha256 = _sha256(shard)
     buffer = io.BytesIO()
-    np.save(buffer, found)
+    np.savez(buffer, table=table, sha256=np.array(sha256))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, buffer.getvalue())
     except OSError:
         pass  # a cache: without it the shard is looked through again
-    return found
+    return Shard((shard.name, facts.st_size, sha256), table)
+
+
+def _sha256(shard: Path) -> str:
+    try:
+        with shard.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"dataset.root: {shard} cannot be read ({error})") from error
 
 
 def _members(shard: Path) -> Iterator[tuple[int, int, int]]:
