@@ -103,6 +103,8 @@ class History:
                 self._latency(record)
             case "epoch":
                 self._epoch(record)
+            case "again":
+                self._again(record)
             case "end":
                 self._end(record)
             case "trial":
@@ -157,14 +159,18 @@ class History:
 
     def _epoch(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
-        replicate = self._replicate(trial, record)
-        attempts = replicate.attempts
-        if "device" in record and attempts:
-            attempts = (*attempts[:-1], replace(attempts[-1], device=record["device"]))
+        replicate = _placed(self._replicate(trial, record), record)
         metrics = {sys.intern(name): value for name, value in record["metrics"].items()}
         curve = (*replicate.curve, metrics)
-        self._put(trial, replace(replicate, curve=curve, attempts=attempts))
+        self._put(trial, replace(replicate, curve=curve))
         self.spending.trained((trial.number, replicate.number))
+
+    def _again(self, record: Record) -> None:
+        """An epoch that the curve has was trained once more."""
+        trial = self.trials[record["trial"]]
+        if "device" in record:
+            self._put(trial, _placed(self._replicate(trial, record), record))
+        self.spending.repeated(1)
 
     def _end(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
@@ -185,7 +191,8 @@ class History:
             replicate = replace(replicate, outcome=outcome, reason=reason)
         self._put(trial, replicate)
         place = (trial.number, replicate.number)
-        self.spending.ended(place, ended, record.get("repeated", 0))
+        self.spending.ended(place, ended)
+        self.spending.repeated(record.get("repeated", 0))  # where no "again" was written
         if "accumulate" in record:
             self._halve(record)
 
@@ -259,6 +266,14 @@ def planned(trial: Trial) -> int:
     """How many replicates duplicates have asked for, the first included."""
     asked = [alias["replicate"] for alias in trial.aliases if alias["replicate"] is not None]
     return max(asked, default=0) + 1
+
+
+def _placed(replicate: Replicate, record: Record) -> Replicate:
+    """Its last attempt with the device that a record names, if it does."""
+    if "device" not in record or not replicate.attempts:
+        return replicate
+    *before, last = replicate.attempts
+    return replace(replicate, attempts=(*before, replace(last, device=record["device"])))
 
 
 def is_open(replicate: Replicate) -> bool:

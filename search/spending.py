@@ -86,8 +86,12 @@ class Spending:
         self._owed -= 1
         self._epochs += 1
 
-    def ended(self, place: tuple[int, int], moment: float, repeated: int) -> None:
-        """It is over; so many epochs were trained again that the journal had already."""
+    def repeated(self, epochs: int) -> None:
+        """So many epochs were trained again that the journal had already."""
+        self._epochs += epochs
+
+    def ended(self, place: tuple[int, int], moment: float) -> None:
+        """It is over."""
         attempt = self._open.pop(place)
         self._owed -= attempt.owed
         self._since -= attempt.started
@@ -95,7 +99,6 @@ class Spending:
         self._gpus -= attempt.gpu
         self._worked += moment - attempt.started
         self._gpu_worked += attempt.gpu * (moment - attempt.started)
-        self._epochs += repeated
 
     def forgiven(self) -> None:
         """All of it so far was taken over from another study, which has paid for it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +69,6 @@ class Study:
         self._pruning: Pruning | None = None
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
         self._stop: str | None = None
-        self._repeated: Counter[tuple[int, int]] = Counter()  # epochs known, and trained again
         self._outlived = 0.0
         self.behind: Callable[[], int] = lambda: 0
         """How many trials its driver has yet to tell MLflow of."""
@@ -219,8 +218,11 @@ class Study:
                 self.start(self._assignment(*waiting), replicate.attempts[-1].worker)
                 if replicate.number == 0 and verdict.timed(known, self.space.search.timing):
                     self._time(self.history.trials[number], known.latencies)
+                place = {"trial": number, "replicate": replicate.number}
+                told = _device(replicate.attempts[-1].device)
                 for metrics in replicate.curve:
-                    self._record("epoch", trial=number, replicate=replicate.number, metrics=metrics)
+                    self._record("epoch", **place, metrics=metrics, **told)
+                    told = {}
                 self.end(*waiting, Ending("finished", "carried over"))
 
     @property
@@ -284,7 +286,8 @@ class Study:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
 
         A list under `latency` is the network's, and is kept first; `device` is what the attempt
-        trains on. Epochs already known are ignored (a resumed attempt may repeat one). An
+        trains on. Of an epoch already known, which a resumed attempt may train again, no more is
+        kept than that it was trained, for the budget, each at once: drivers may die again. An
         objective's metric that is missing or no number ends the attempt as `bad_report`, one that
         is not finite as `diverged`; the pruner judges the first replicate, never at its last epoch.
         Once the budget is spent an attempt is interrupted there: with a larger budget it goes on.
@@ -295,8 +298,8 @@ class Study:
             return Ending("interrupted", "this attempt was ended already")
         epoch = metrics.get("epoch")
         if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):
-            self._repeated[number, index] += 1
-            return None
+            self._record("again", trial=number, replicate=index, **_device(metrics.get("device")))
+            return self._overspent(number, index)
         if metrics.get("latency") and not trial.latencies:
             self._time(trial, [Latency(**latency) for latency in metrics["latency"]])
         expected = len(replicate.curve) + 1
@@ -304,15 +307,26 @@ class Study:
         ending = verdict.complaint(known, objectives=self.objectives, expected=expected)
         if ending is None:
             numbers = verdict.finite(metrics)
-            told = {"device": str(metrics["device"])} if "device" in metrics else {}
+            told = _device(metrics.get("device"))
             self._record("epoch", trial=number, replicate=index, metrics=numbers, **told)
             if number in self.stopping:
                 ending = Ending("pruned", self.stopping[number])
             elif index == 0 and self._stop:
                 ending = Ending("pruned", self._stop)
-            elif expected < trial.config["training"]["epochs"]:
-                over = self.history.spending.over(self.space.search.budget, self._clock())
-                ending = Ending("interrupted", over) if over else None
+            else:
+                return self._overspent(number, index)
+        if ending is not None:
+            self.end(number, index, ending)
+        return ending
+
+    def _overspent(self, number: int, index: int) -> Ending | None:
+        """Interrupt an attempt where the budget is spent, unless its curve is whole."""
+        trial = self.history.trials[number]
+        known = replicate_of(trial, index)
+        if known is None or len(known.curve) >= trial.config["training"]["epochs"]:
+            return None
+        over = self.history.spending.over(self.space.search.budget, self._clock())
+        ending = Ending("interrupted", over) if over else None
         if ending is not None:
             self.end(number, index, ending)
         return ending
@@ -338,7 +352,6 @@ class Study:
         parts = verdict.halved(trial, index, ending, team) if search.oom != "fail" else None
         again = verdict.retried(replicate.attempts, ending, self.space.search.failures)
         again = (again or parts is not None) and number not in self.stopping
-        repeated = self._repeated.pop((number, index), 0)
         self._record(
             "end",
             trial=number,
@@ -349,7 +362,6 @@ class Study:
             **({"detail": ending.detail} if ending.detail else {}),
             final=not again,
             **({"accumulate": parts} if again and parts is not None else {}),
-            **({"repeated": repeated} if repeated else {}),
             **({"ended": round(ended, 3)} if ended is not None else {}),
         )
         if again:
@@ -710,3 +722,8 @@ def pruner_spec(space: Space) -> dict[str, Any] | None:
 def seed_of(study_seed: int, replicate: int) -> int:
     """A replicate's seed: never the trial's number, the worker's or the attempt's."""
     return digest_int(study_seed, "replicate", replicate)
+
+
+def _device(name: object) -> dict[str, str]:
+    """The field of a record that says what an attempt trains on; nothing where nobody said."""
+    return {"device": str(name)} if name else {}

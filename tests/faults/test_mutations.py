@@ -179,8 +179,8 @@ MUTANTS = (
     ),
     Mutant(
         "what is trained again costs nothing",
-        "search/study.py",
-        "self._repeated[number, index] += 1",
+        "search/history.py",
+        "self.spending.repeated(1)",
         "pass",
         "tests/search/test_budget.py::test_retries_count",
     ),

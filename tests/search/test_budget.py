@@ -12,6 +12,7 @@ import pytest
 
 import spaces
 from search.cli import main
+from search.history import History
 from search.study import Study
 from search.trial import Assignment, Candidate, Ending
 from spaces import Space
@@ -148,6 +149,76 @@ def test_retries_count(space: Callable[..., Space], tmp_path: Path, clock: Clock
     study.close()
     read = Study.read(study.folder, study.space)
     assert read.history.spending.spent() == study.history.spending.spent()
+
+
+def test_what_dead_drivers_trained_again_counts(
+    space: Callable[..., Space], tmp_path: Path, clock: Clock
+) -> None:
+    """Two drivers die at the third epoch, without a word: all that they trained is spent."""
+    study = create(tmp_path / "a", space(budget={"epochs": 100}), clock)
+    for attempt in (1, 2, 3):
+        assignment = study.next()
+        assert assignment is not None
+        assert assignment.attempt == attempt
+        study.start(assignment, "virtual:1")
+        for epoch in (1, 2, 3):
+            device = {"device": f"device {attempt}"} if epoch == 1 else {}
+            study.report(0, 0, {"epoch": epoch, "val_accuracy": 0.5, **device})
+        assert study.history.spending.spent().epochs == 3 * attempt
+        if attempt < 3:
+            study.commit()
+            assert study._journal is not None
+            study._journal.close()  # and no word more, as where it is killed
+            study = Study.drive(study.folder, study.space, examine, clock=clock)
+    for epoch in (4, 5):
+        study.report(0, 0, {"epoch": epoch, "val_accuracy": 0.5})
+    study.end(0, 0, Ending("finished", ""))
+    study.close()
+
+    read = Study.read(study.folder, study.space)
+    assert read.history.spending.spent().epochs == 11
+    attempts = read.trials[0].replicates[0].attempts
+    assert [attempt.device for attempt in attempts] == ["device 1", "device 2", "device 3"]
+
+
+def test_nothing_is_trained_again_past_the_budget(
+    space: Callable[..., Space], tmp_path: Path, clock: Clock
+) -> None:
+    """An attempt that trains again what is known ends where that has spent the rest."""
+    study = create(tmp_path / "a", space(budget={"epochs": 6}), clock)
+    for epochs in (4, 2):
+        assignment = study.next()
+        assert assignment is not None
+        study.start(assignment, "virtual:1")
+        endings = [
+            study.report(0, 0, {"epoch": epoch, "val_accuracy": 0.5})
+            for epoch in range(1, epochs + 1)
+        ]
+        study.end(0, 0, Ending("crashed", "its worker died"))
+
+    assert endings[0] is None
+    assert endings[1] == Ending("interrupted", "budget.epochs: 6 of 6 spent")
+    assert len(study.trials[0].replicates[0].curve) == 4
+    study.close()
+
+
+def test_a_journal_of_before_says_at_the_end_what_was_repeated() -> None:
+    """Earlier releases counted what an attempt trained again in the record of its end."""
+    config = {"training": {"epochs": 5}}
+    facts = {"values": {}, "config": config, "label": "", "identity": "a", "key": "a"}
+    facts |= {"costs": {}, "kernels": {}, "placement": ""}
+    place = {"time": 0.0, "fence": 1, "trial": 0, "replicate": 0}
+    history = History(
+        [
+            {"kind": "ask", **place, **facts},
+            {"kind": "start", **place, "attempt": 1, "seed": 1, "worker": ""},
+            {"kind": "epoch", **place, "metrics": {"epoch": 1}},
+            {"kind": "end", **place, "outcome": "crashed", "reason": "", "final": False}
+            | {"repeated": 3},
+        ]
+    )
+
+    assert history.spending.spent().epochs == 4
 
 
 def test_gpu_hours_are_of_every_gpu(
