@@ -49,9 +49,9 @@ class Plan:
     `smallest` are the seeds below which no pair can be significant, None where no number is
     enough for so many pairs. `seeds` has for each effect the seeds that it needs, and `sees` is the
     smallest effect that those asked for see at 80 % power (None: none): both None where no noise is
-    known. `hours` are those of one worker (GPU-hours where a worker has a GPU), None where no pace
-    is known. Where arms are equal at some blocks, all of this is of the pair that differs at the
-    fewest.
+    known; `sees_in_sd` is that effect in standard deviations of one training. `hours` are those of
+    one worker (GPU-hours where a worker has a GPU), None where no pace is known. Where arms are
+    equal at some blocks, all of this is of the pair that differs at the fewest.
     """
 
     arms: tuple[str, ...]
@@ -65,6 +65,7 @@ class Plan:
     noise: Noise | None
     seeds: Mapping[float, int] | None
     sees: float | None
+    sees_in_sd: float | None
     hours: float | None
     paced: str | None
 
@@ -127,6 +128,9 @@ def plan(
         sees=None
         if noise is None or space.search.replicates < TWO
         else power.detectable(space.search.replicates * apart, noise.sd, **wanted),
+        sees_in_sd=None
+        if space.search.replicates < TWO
+        else power.detectable(space.search.replicates * apart, 1.0, **wanted),
         hours=None
         if pace is None
         else sum(

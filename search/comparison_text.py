@@ -34,6 +34,11 @@ def plan(name: str, plan: Plan) -> Iterator[str]:
             "  noise of one training: not known yet (no study here has repeated seeds on these "
             "images for as many epochs)"
         )
+        if plan.sees_in_sd is not None:
+            yield (
+                f"  {counted(plan.replicates, 'seed')} would see a difference of "
+                f"{plan.sees_in_sd:.2g} times that sd at 80 % power"
+            )
     else:
         freedom = "degree" if plan.noise.df == 1 else "degrees"
         yield (
@@ -48,6 +53,7 @@ def plan(name: str, plan: Plan) -> Iterator[str]:
         needed = ", ".join(f"{100 * e:g}: {n:,}" for e, n in (plan.seeds or {}).items())
         if needed:
             yield f"  seeds to see one of so many points at 80 % power: {needed}"
+        yield "  (what arms have in common may take off: seeds are shared, and not counted on)"
     if plan.hours is None:
         yield "  time: not known before a study here has trained on these images"
     else:
