@@ -38,7 +38,6 @@ PATIENCE = 0.5
 """Seconds to wait for the kernel's lock: a reader holds it for an instant."""
 ORPHANS = 15.0
 """The same when its driver is dead: processes it has forked hold the lock until they notice."""
-_LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -247,7 +246,7 @@ def _claim(folder: Path, fence: int, *, locked: bool) -> Path:
         try:
             os.link(beside, path)
         except OSError as error:
-            if error.errno in _LINKLESS:
+            if error.errno in durable.LINKLESS:
                 _put(path, text)
             elif beside.stat().st_nlink < 2:  # or it was done, and the server's answer got lost
                 raise

@@ -22,11 +22,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from search import journal, lease
 from search.drivers import boot_id
@@ -63,15 +64,22 @@ class Place:
         self.uri = uri.rstrip("/")
         self._system, folder = fsspec.core.url_to_fs(self.uri)
         self._folder = folder.rstrip("/")
+        self._local = isinstance(self._system, LocalFileSystem)  # fsspec writes it piece by piece
 
     def create(self, name: str, data: bytes) -> None:
         """A new file, whole; raises FileExistsError where there is one."""
         self._system.makedirs(self._folder, exist_ok=True)
-        self._system.pipe_file(f"{self._folder}/{name}", data, mode="create")
+        if self._local:
+            write_whole(Path(self._folder, name), data, new=True)
+        else:
+            self._system.pipe_file(f"{self._folder}/{name}", data, mode="create")
 
     def put(self, name: str, data: bytes) -> None:
-        """A file, whatever was there."""
-        self._system.pipe_file(f"{self._folder}/{name}", data)
+        """A file, whole, whatever was there."""
+        if self._local:
+            write_whole(Path(self._folder, name), data)
+        else:
+            self._system.pipe_file(f"{self._folder}/{name}", data)
 
     def get(self, name: str) -> bytes:
         """A file's bytes."""
@@ -92,22 +100,21 @@ class Place:
         older one sealed from there on does not.
         """
         names = [found for name in self._names() if (found := _SEGMENT.fullmatch(name))]
-        told = {(int(found[1]), int(found[2])): found[0] for found in names}
-        kept = sorted(
-            (number, fence)
-            for number, fence in told
-            if not any(of <= number and by > fence for of, by in told)
-        )
-        whole = Sealed()
-        for number, fence in kept:
-            name = told[number, fence]
-            if number != whole.count + 1:
-                raise self._damaged(name, f"the segment before it, {whole.count + 1}, is missing")
-            whole = self._opened(name, self.get(name), whole)
-        return whole
+        told = sorted((int(found[1]), -int(found[2]), found[0]) for found in names)
+        newest, last, pieces = 0, Sealed(), list[bytes]()
+        for number, minus, name in told:  # of the same piece the newest driver's comes first
+            if -minus < newest:
+                continue
+            newest = -minus
+            if number != last.count + 1:
+                raise self._damaged(name, f"the segment before it, {last.count + 1}, is missing")
+            last = self.opened(name, last)
+            pieces.append(last.data)
+        return replace(last, data=b"".join(pieces))
 
-    def _opened(self, name: str, data: bytes, before: Sealed) -> Sealed:
-        """What is known with one more segment."""
+    def opened(self, name: str, before: Sealed) -> Sealed:
+        """One segment, read and checked: its own bytes, and what is known of all up to it."""
+        data = self.get(name)
         body, _, seal = data.removesuffix(b"\n").rpartition(b"\n")
         body += b"\n"
         try:
@@ -122,7 +129,7 @@ class Place:
             raise self._damaged(name, "its sha256 is not the one in its seal")
         if piece != (before.count + 1, before.last):
             raise self._damaged(name, "it does not follow the segment before it")
-        return Sealed(before.data + body, before.count + 1, digest, uuid)
+        return Sealed(body, before.count + 1, digest, uuid)
 
     def _damaged(self, name: str, why: str) -> JournalError:
         return JournalError(
@@ -212,23 +219,39 @@ class Mirror:
         self._place.put(f"lease-{self._fence:06d}.json", _word(self._beat, released=released))
 
     def _seal(self) -> None:
+        while body := self._unsealed():
+            self._check()
+            sealed = self._put(body)
+            self._count, self._last = sealed.count, sealed.last
+            self._size += len(sealed.data)
+
+    def _unsealed(self) -> bytes:
+        """The acknowledged records that are in no segment."""
         with open(self._file, "rb") as file:
             file.seek(self._size)
             body = file.read(max(0, self._acknowledged - self._size))
-        body = body[: body.rfind(b"\n") + 1]
-        if not body:
-            return
-        self._check()
+        return body[: body.rfind(b"\n") + 1]
+
+    def _put(self, body: bytes) -> Sealed:
+        """Make the next segment of these records, or of the first of them where it is there."""
+        before = Sealed(count=self._count, last=self._last, uuid=self._uuid)
         digest = hashlib.sha256(body).hexdigest()
-        seal = {
-            "segment": self._count + 1,
-            "uuid": self._uuid,
-            "sha256": digest,
-            "after": self._last,
-        }
-        name = f"segment-{self._count + 1:06d}.{self._fence:06d}.jsonl"
-        self._place.create(name, body + json.dumps(seal).encode() + b"\n")
-        self._count, self._last, self._size = self._count + 1, digest, self._size + len(body)
+        made = Sealed(body, before.count + 1, digest, before.uuid)
+        seal = {"segment": made.count, "uuid": made.uuid, "sha256": digest, "after": before.last}
+        data = body + json.dumps(seal).encode() + b"\n"
+        name = f"segment-{made.count:06d}.{self._fence:06d}.jsonl"
+        try:
+            self._place.create(name, data)
+            return made
+        except FileExistsError:  # our number: we made it, and its answer was lost, or half of it
+            try:
+                found = self._place.opened(name, before)
+            except JournalError:
+                self._place.put(name, data)
+                return made
+        if not body.startswith(found.data):
+            raise LeaseLost(f"{redacted(self._place.uri)}/{name}: another driver has this number")
+        return found
 
 
 @contextmanager

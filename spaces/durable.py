@@ -22,6 +22,9 @@ VARIABLE = "ECA_SEARCH_FAILPOINT"
 STALE = 3600.0
 """Seconds after which a killed writer's temporary file is swept away."""
 
+LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""What a file system without hard links answers to one."""
+
 WHOLE = ("begun", "torn", "written", "synced", "renamed", "durable")
 """The steps of `write_whole`: `torn` when half of the bytes are in the temporary file."""
 
@@ -110,12 +113,14 @@ def write(descriptor: int, data: bytes, torn: str) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def write_whole(path: Path, data: bytes, *, kind: str = "", mode: int = 0o666) -> None:
+def write_whole(
+    path: Path, data: bytes, *, kind: str = "", mode: int = 0o666, new: bool = False
+) -> None:
     """Write `data` to `path`, durably: whole under its name, or the old file left intact.
 
     Temporary file in the same folder, fsync, rename, fsync of the folder. OSError (disk full, no
     permission) passes through with the temporary file removed. `kind` names the steps; `mode` is
-    the file's, less what the umask takes away.
+    the file's, less what the umask takes away. `new`: raises FileExistsError where there is a file.
     """
     make_folder(path.parent)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -126,13 +131,29 @@ def write_whole(path: Path, data: bytes, *, kind: str = "", mode: int = 0o666) -
             step(f"{kind}.written")
             os.fsync(file.fileno())
         step(f"{kind}.synced")
-        os.replace(beside, path)
+        if new:
+            _link(beside, path)
+        else:
+            os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     step(f"{kind}.renamed")
     sync_folder(path.parent)
     step(f"{kind}.durable")
+
+
+def _link(beside: Path, path: Path) -> None:
+    """Rename to a name that is free; raises FileExistsError where it is not."""
+    try:
+        os.link(beside, path)
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        path.open("xb").close()  # this file system has no links: take the name first
+        os.replace(beside, path)
+    else:
+        beside.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -19,6 +22,7 @@ from search.errors import Behind, JournalError, LeaseLost
 from search.journal import FILE
 from search.mirror import Place, claimed, fetched
 from search.study import Study
+from spaces import durable
 
 Synthetic = Callable[..., Study]
 WriteSpace = Callable[..., Path]
@@ -316,3 +320,115 @@ def test_a_place_that_is_away_holds_up_nothing(
     with hold(uri, study.folder) as kept:
         kept.begin(study.uuid)
     assert place.sealed().data == (study.folder / FILE).read_bytes()
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "torn"])
+def test_a_segment_that_is_there_already_holds_up_nothing(
+    synthetic: Synthetic, uri: str, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    """The store did what it was asked, or half of it, and its answer was lost: what is whole counts
+    as sealed, what is not is sealed anew, and all that the driver says later follows.
+    """
+    study, lost = synthetic(), list[str]()
+    whole = Place.create
+
+    def create(place: Place, name: str, data: bytes) -> None:
+        if name.startswith("segment") and not lost:
+            whole(place, name, data[: len(data) // 2] if half else data)
+            lost.append(name)
+            raise TimeoutError("no answer")
+        whole(place, name, data)
+
+    monkeypatch.setattr(Place, "create", create)
+    with hold(uri, study.folder) as kept:
+        kept.begin(study.uuid)
+        study.commit()
+        kept.look(study.acknowledged)
+        for _ in range(200):
+            if lost:
+                break
+            time.sleep(0.05)
+        study.note("more")
+        study.close()
+    sealed = Place(f"{uri}/{study.folder.name}").sealed()
+    assert lost == ["segment-000001.000001.jsonl"]
+    assert sealed.data == (study.folder / FILE).read_bytes()
+
+
+def test_another_s_segment_under_our_number_stays(synthetic: Synthetic, uri: str) -> None:
+    """A store that let two drivers create the same lease: the one that sealed first has the study,
+    and the other one stops.
+    """
+    study = synthetic()
+    place = Place(f"{uri}/{study.folder.name}")
+    body = b'{"another": "driver"}\n'
+    seal = {"segment": 1, "uuid": study.uuid, "sha256": hashlib.sha256(body).hexdigest()}
+    theirs = body + json.dumps({**seal, "after": ""}).encode() + b"\n"
+    with hold(uri, study.folder) as kept:
+        place.create("segment-000001.000001.jsonl", theirs)
+        kept.begin(study.uuid)
+        with pytest.raises(LeaseLost, match="another driver has this number"):  # noqa: PT012
+            for _ in range(200):
+                study.commit()
+                kept.look(study.acknowledged)
+                time.sleep(0.05)
+    assert place.sealed().data == body
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_here_is_whole_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """On a disk, also one without hard links, a file that does not fit is not there at all, and one
+    that is there stays as it is.
+    """
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    place = Place(f"file://{tmp_path}/mirror/small")
+    with monkeypatch.context() as full:
+        full.setattr(durable, "write", cut_short)
+        with pytest.raises(OSError, match="No space"):
+            place.create("segment-000001.000001.jsonl", b"first\n")
+    assert place._names() == []
+
+    place.create("segment-000001.000001.jsonl", b"first\n")
+    with pytest.raises(FileExistsError):
+        place.create("segment-000001.000001.jsonl", b"second\n")
+    assert place.get("segment-000001.000001.jsonl") == b"first\n"
+    assert place._names() == ["segment-000001.000001.jsonl"]
+
+
+def refused(*paths: Path) -> None:
+    """What vfat answers to `link`."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def cut_short(descriptor: int, data: bytes, torn: str) -> None:
+    """A disk that is full when half of the file is written."""
+    os.write(descriptor, data[: len(data) // 2])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_each_segment_that_counts_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand pieces, many by three drivers, in whatever order the store names them."""
+    place, last, whole = Place("memory://long"), "", b""
+    files = dict[str, bytes]()
+    for number in range(1, 1001):
+        body = b'{"piece": %d}\n' % number
+        seal = {"segment": number, "uuid": "feed", "sha256": hashlib.sha256(body).hexdigest()}
+        sealed = body + json.dumps({**seal, "after": last}).encode() + b"\n"
+        last, whole = seal["sha256"], whole + body
+        fence = 1 + (number > 300) + (number > 700)
+        files[f"segment-{number:06d}.{fence:06d}.jsonl"] = sealed
+        for stale in range(1, fence):
+            files[f"segment-{number:06d}.{stale:06d}.jsonl"] = b"stale"
+    read = list[str]()
+
+    def get(place: Place, name: str) -> bytes:
+        read.append(name)
+        return files[name]
+
+    monkeypatch.setattr(Place, "_names", lambda place: sorted(files, key=lambda name: name[::-1]))
+    monkeypatch.setattr(Place, "get", get)
+    assert place.sealed().data == whole
+    assert len(read) == 1000

@@ -14,6 +14,7 @@ import pytest
 
 import search
 from search.cli import main
+from search.mirror import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -87,3 +88,13 @@ def test_a_bucket_that_is_full_of_another_study_is_refused(
     said = capsys.readouterr().err
     assert f"{bucket}/mirror" in said
     assert len(said.strip().splitlines()) <= 6
+
+
+def test_one_of_two_creates_a_file_in_a_bucket(bucket: str) -> None:
+    """The other one is told so, by a conditional write; what the first wrote stays."""
+    place = Place(f"{bucket}/mirror/small")
+    place.create("lease-000001.json", b"first")
+
+    with pytest.raises(FileExistsError):
+        place.create("lease-000001.json", b"second")
+    assert place.get("lease-000001.json") == b"first"
