@@ -24,6 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search.pareto import Points, band
 
 _JUDGED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+CHUNK = 256
+"""Rows that are compared with all others at a time."""
 LEARNT = 10
 """Trials that must have gone further before their comebacks count: of fewer the front is chance."""
 
@@ -264,11 +266,22 @@ class _Standing:
 
 def deficits(points: Points) -> Points:
     """For each row the gap in column 0 to the best row that is nowhere dearer; at least 0."""
-    affordable = np.ones((len(points), len(points)), dtype=bool)
-    for cost in points[:, 1:].T:
-        affordable &= cost[None, :] <= cost[:, None]
-    best = np.where(affordable, points[None, :, 0], np.inf).min(axis=1, initial=np.inf)
-    gaps: Points = points[:, 0] - best
+    return shortfalls(points, points)
+
+
+def shortfalls(those: Points, points: Points) -> Points:
+    """The same of `those` rows, which are some of `points`.
+
+    All pairs at once would take hundreds of megabytes where there are thousands of rows.
+    """
+    gaps = np.empty(len(those))
+    for start in range(0, len(those), CHUNK):
+        some = those[start : start + CHUNK]
+        affordable = np.ones((len(some), len(points)), dtype=bool)
+        for own, cost in zip(some[:, 1:].T, points[:, 1:].T, strict=True):
+            affordable &= cost[None, :] <= own[:, None]
+        best = np.where(affordable, points[None, :, 0], np.inf).min(axis=1, initial=np.inf)
+        gaps[start : start + CHUNK] = some[:, 0] - best
     return gaps
 
 

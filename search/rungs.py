@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto_pruner import LEARNT, ParetoPruner, Verdict, deficits
+from search.pareto_pruner import LEARNT, ParetoPruner, Verdict, deficits, shortfalls
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,14 +32,10 @@ class _Rung:
         self._numbers: Ints = np.empty(16, dtype=np.int64)
         self._deficits: Floats = np.empty(16)
         self._row: dict[int, int] = {}
-        self._whole = True  # whether the deficits are known
 
     def all(self) -> tuple[Floats, Ints, Floats]:
         """Rows, the trials' numbers, and their deficits."""
         size = len(self._row)
-        if not self._whole:
-            self._deficits[:size] = deficits(self._rows[:size])
-            self._whole = True
         return self._rows[:size], self._numbers[:size], self._deficits[:size]
 
     def put(self, number: int, row: tuple[float, ...]) -> None:
@@ -59,15 +55,20 @@ class _Rung:
         self._deficits[at] = new[0] - rows[affordable, 0].min(initial=new[0])
 
     def drop(self, number: int) -> None:
-        """One less, if it is there."""
+        """One less, if it is there: only who was behind it alone may now be less behind."""
         at = self._row.pop(number, None)
         if at is None:
             return
-        self._whole = False
+        gone = self._rows[at].copy()
         if at < (last := len(self._row)):  # the last one takes its row
             moved = int(self._numbers[last])
             self._rows[at], self._numbers[at] = self._rows[last], moved
+            self._deficits[at] = self._deficits[last]
             self._row[moved] = at
+        rows, _, known = self.all()
+        dearer = (rows[:, 1:] >= gone[1:]).all(axis=1)
+        behind = dearer & (known > 0) & (rows[:, 0] - gone[0] == known)
+        known[behind] = shortfalls(rows[behind], rows)
 
     def row(self, number: int) -> int:
         """Where a trial stands."""

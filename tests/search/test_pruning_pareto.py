@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from search.pareto import band, ranks
 from search.pruning import ParetoPruner, Pruning
+from search.rungs import Rungs
 from search.study import Study
 
 
@@ -256,6 +257,31 @@ def replayed(
                 finished |= set() if stops else {order[number]}
                 del running[number]
     return finished, spent
+
+
+def test_who_has_failed_is_forgotten_among_many() -> None:
+    """Of 700 trials 100 fail, among them who is ahead of most: as if they had never been."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 50, 700) / 50
+    values[3] = 2.0
+    bands = [tuple(map(float, costs)) for costs in rng.integers(0, 40, (700, 2))]
+    bands[3] = (0.0, 0.0)
+    failed = {3, *rng.choice(700, 100, replace=False).tolist()}
+
+    def told(numbers: list[int]) -> Rungs:
+        rungs = Rungs(
+            ParetoPruner(costs={"params": 0.01, "macs": 0.01}), maximize=True, cheaper=False
+        )
+        for number in numbers:
+            rungs.begin(number, bands[number])
+            rungs.report(number, 1, values[number])
+        return rungs
+
+    left = [number for number in range(700) if number not in failed]
+    some, fewer = told(list(range(700))), told(left)
+    for number in failed:
+        some.drop(number)
+    assert [some.judge(number) for number in left] == [fewer.judge(number) for number in left]
 
 
 def test_it_spares_the_front_that_median_stopping_kills(data: Path) -> None:
