@@ -106,11 +106,14 @@ def test_a_second_signal_is_heard_in_compiled_code() -> None:
 
 def test_a_forked_process_has_its_usual_signals() -> None:
     """A data loader's worker dies of its parent's SIGTERM, and the parent does not hear of it."""
+    up, told = os.pipe()
     with Interrupts() as interrupts:
         child = os.fork()
         if not child:
+            os.write(told, b"!")
             time.sleep(60)
             os._exit(1)
+        os.read(up, 1)  # it is a process of its own by now
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
         interrupts.check()
