@@ -105,7 +105,7 @@ def compare(
     from spaces.errors import counted
 
     if journal.exists(Path(space)):
-        if arms or blocks or overrides or replicates:
+        if arms or blocks or overrides or replicates or planned:
             raise click.UsageError(f"{space} is a study: what it compares stands in its journal")
         _told(launch.load(Path(space)), against, margin, alpha, as_json)
         return 0
@@ -123,6 +123,8 @@ def compare(
     for line in comparison_text.plan(loaded.name, plan):
         (click.echo if planned else warn)(line)
     if planned:
+        if journal.exists(out / loaded.name):
+            warn(f"note: {out / loaded.name} is a study already: give this one another name=NAME")
         return 0
     if plan.smallest is None and not anyway:
         raise click.UsageError(f"{comparison_text.significance(plan)} (or --anyway)")

@@ -241,6 +241,20 @@ def test_a_plan_says_what_its_seeds_would_see(run: Run) -> None:
     out = run("compare", "rules.yaml", *ARMS, "--replicates", "8", "--plan")[1]
     said = f"  8 seeds would see a difference of {100 * expected:.2g} points at 80 % power"
     assert said in out.splitlines()
+    assert plan["sees_in_sd"] == pytest.approx(expected / plan["noise"]["sd"], rel=0.01)
+    # the name is taken, and of the study itself nothing is planned
+    err = run("compare", "rules.yaml", *ARMS, "--replicates", "8", "--plan")[2]
+    assert "runs/rules-compare is a study already: give this one another name=NAME" in err
+    assert run("compare", "runs/rules-compare", "--plan")[0] == 2
+
+
+def test_a_plan_without_known_noise_speaks_in_its_unit(run: Run) -> None:
+    """How many standard deviations of one training the seeds would see."""
+    options = [*ARMS, "--replicates", "8", "--plan", "--out", "nothing-yet"]
+    code, out, err = run("compare", "rules.yaml", *options)
+    assert code == 0, err
+    expected = power.detectable(8, 1.0, comparisons=3)
+    assert f"8 seeds would see a difference of {expected:.2g} times that sd at 80 % power" in out
 
 
 @pytest.mark.usefixtures("_compared")
