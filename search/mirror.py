@@ -1,7 +1,7 @@
 """A study's journal kept a second time, at an fsspec URI: another machine goes on from there.
 
 Below `search.mirror` a study has a folder of its name. What its driver acknowledges is sealed
-there, every `BEAT` seconds and at its end, in *segments*: files that are written once, each a piece
+there, every `BEAT` seconds and at its end, in *segments*: files that are made once, each a piece
 of the journal followed by one line that says which piece, of which study, with its sha256 and that
 of the piece before. A piece that is torn, damaged, missing or another study's is refused by name.
 
