@@ -11,17 +11,26 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+    from torch.distributed import (  # type: ignore[attr-defined]
+        ProcessGroup,
+        TCPStore,
+    )
 
 PATIENCE = timedelta(minutes=10)
-"""How long one process waits for another, in coming and in every exchange."""
+"""How long one process waits for a sign of another, in coming and in every exchange."""
+BEAT = 5.0
+"""Seconds between two signs of one that prepares."""
+LOOK = 0.2
+"""Seconds between two looks at whether all are there."""
 _SIOCGIFADDR = 0x8915
 
 
@@ -53,8 +62,14 @@ def called(host: str, size: int) -> Meeting:
 
 
 @contextmanager
-def joined(meeting: Meeting | None, *, gpu: bool) -> Iterator[ProcessGroup | None]:
-    """A block in which the processes are a group; None without a meeting."""
+def joined(
+    meeting: Meeting | None, *, gpu: bool, prepare: Callable[[], None] = lambda: None
+) -> Iterator[ProcessGroup | None]:
+    """A block in which the processes are a group; None without a meeting.
+
+    Each does first what it is to `prepare`, for which the others wait as long as it lives. Raises
+    TimeoutError where there is no sign of one for `PATIENCE`.
+    """
     if meeting is None:
         yield None
         return
@@ -72,6 +87,9 @@ def joined(meeting: Meeting | None, *, gpu: bool) -> Iterator[ProcessGroup | Non
         wait_for_workers=False,
         master_listen_fd=meeting.listening,
     )
+    with _beating(store, meeting.rank):
+        prepare()
+        _wait(store, meeting)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpu else "gloo",
         store=store,
@@ -83,6 +101,40 @@ def joined(meeting: Meeting | None, *, gpu: bool) -> Iterator[ProcessGroup | Non
         yield dist.group.WORLD
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _beating(store: TCPStore, rank: int) -> Iterator[None]:
+    """A block in which the others see that this process lives."""
+    own, over = store.clone(), threading.Event()  # a store's waits are one at a time
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            own.add(f"alive/{rank}", 1)
+
+    beating = threading.Thread(target=beat, name="meeting", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beating.join()
+
+
+def _wait(store: TCPStore, meeting: Meeting) -> None:
+    """Say that this process is prepared, and wait until all are."""
+    store.add(f"here/{meeting.rank}", 1)
+    signs: dict[int, tuple[int, float]] = {}
+    missing = set(range(meeting.size))
+    while missing := {rank for rank in missing if not store.add(f"here/{rank}", 0)}:
+        for rank in missing:
+            sign = store.add(f"alive/{rank}", 0)
+            before, since = signs.setdefault(rank, (sign, time.monotonic()))
+            if sign != before:
+                signs[rank] = sign, time.monotonic()
+            elif time.monotonic() - since > PATIENCE.total_seconds():
+                raise TimeoutError(f"process {rank} of {meeting.size} has not come")
+        time.sleep(LOOK)
 
 
 def _interface(address: str) -> str | None:

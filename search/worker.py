@@ -107,6 +107,7 @@ def _trained(
 
     import trainers
     from spaces import Config, catalogue
+    from trainers.batches import bring
     from trainers.datasets import DatasetError
 
     place = f"{workplace.checkpoints}/{assignment.key}"
@@ -120,7 +121,11 @@ def _trained(
         judge = workplace.judge
         stored = trainers.begun(place, config, seed=assignment.seed, judge=judge)
         first = _device(config, workplace) | _latency(config, assignment.latencies, workplace)
-        with joined(meeting, gpu=workplace.gpu) as group:
+
+        def prepare() -> None:
+            bring(config, judge)
+
+        with joined(meeting, gpu=workplace.gpu, prepare=prepare) as group:
             epochs = trainers.train(
                 config,
                 seed=assignment.seed,

@@ -111,6 +111,16 @@ def open_batches(
     )
 
 
+def bring(config: Config, judge: Judge = "val") -> None:
+    """Do what `open_batches` and the run key may take long for, once on each node.
+
+    Images are decoded, told by their digest and copied near. Raises DatasetError.
+    """
+    for source in sources(config.dataset, judge):
+        source.digest()
+        _near(source)
+
+
 def _near(source: Source) -> Images | Files:
     """The images, those on disk in this node's own copy where there is to be one."""
     images = source.images()
