@@ -88,6 +88,7 @@ class Run:
         self._drawn: list[Tensor] | None = None  # the generators' states; None: the epoch's seed
         self._seconds = 0.0  # of the epoch, before this process took it up
         self._began = 0.0
+        self._stepping = 0.0  # seconds of the epoch's steps, without what `pause` does
         self._generators = [torch.default_generator]
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
@@ -110,7 +111,6 @@ class Run:
         self._began = time.perf_counter() - self._seconds
         with self._randomness():
             learnt = self._train(training, pause)
-            trained = time.perf_counter()
             judged = self._validate(validation, pause)
         metrics = {
             "epoch": float(epoch),
@@ -119,12 +119,13 @@ class Run:
             **self._best(judged),
             "lr": self.training.optimizer.lr * self.factor(epoch * self.steps - 1),
             "seconds": time.perf_counter() - self._began,
-            "images_per_second": self.steps * self.training.batch_size / (trained - self._began),
+            "images_per_second": self.steps * self.training.batch_size / self._stepping,
         }
         if not all(map(math.isfinite, metrics.values())):
             raise Diverged(epoch, self.history[-1] if self.history else None)
         self.history.append(metrics)
-        self.done, self._totals, self._drawn, self._seconds = 0, None, None, 0.0
+        self.done, self._totals, self._drawn = 0, None, None
+        self._seconds = self._stepping = 0.0
         return metrics
 
     def _best(self, judged: Metrics) -> Metrics:
@@ -138,16 +139,20 @@ class Run:
         """The steps that are left; the figures stay on the device until their end."""
         self.network.train()
         first = (self.epoch - 1) * self.steps
+        since = time.perf_counter()
         for images, labels in batches.shuffled(self.seed, self.epoch, self.done):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.optimizer.lr * self.factor(first + self.done)
             self._step(images, labels)
             self.done += 1
+            self._stepping += time.perf_counter() - since
             pause()
+            since = time.perf_counter()
         assert self._totals is not None, "open_batches promises a full batch"
         # a sum of squares is finite only where every weight is: one figure for all of them
         weights = nn.utils.get_total_norm(self.network.parameters()).double().reshape(1)
         *figures, norm = torch.cat([self.team.summed(self._totals), weights]).tolist()
+        self._stepping += time.perf_counter() - since  # a GPU has been waited for
         if not math.isfinite(norm):
             raise Diverged(self.epoch, self.history[-1] if self.history else None)
         return self.task.metrics(figures)
@@ -237,6 +242,7 @@ class Run:
             "totals": self.team.gathered(self._totals.cpu()),
             "generators": self.team.gathered([each.get_state() for each in self._generators]),
             "seconds": time.perf_counter() - self._began,
+            "stepping": self._stepping,
         }
 
     def load(self, state: State) -> None:
@@ -254,6 +260,7 @@ class Run:
             drawn = position["generators"]
             self._drawn = drawn[self.team.rank] if len(drawn) == self.team.size else None
             self._seconds = position["seconds"]
+            self._stepping = position.get("stepping", self._seconds)  # older ones: none
 
 
 def task_of(config: Config) -> Task:

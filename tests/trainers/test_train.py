@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -180,6 +181,41 @@ def test_a_run_that_left_while_it_was_judged_goes_on_exactly(tmp_path: Path) -> 
     assert trainers.begun(tmp_path, config) == []
     rest = list(trainers.train(config, checkpoint=tmp_path, resume=True))
     assert timeless(rest) == timeless(list(trainers.train(config)))
+
+
+def test_images_per_second_are_of_the_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which a step takes one second, and what is done between two a hundred."""
+    now = 0.0
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def step(run: Run, *batch: torch.Tensor) -> None:
+        stepped(run, *batch)
+        passes(1)
+
+    stepped = Run._step
+    monkeypatch.setattr(Run, "_step", step)
+    monkeypatch.setattr("trainers.run.time.perf_counter", lambda: now)
+    config = tiny()
+    training, judging = open_batches(config, torch.device("cpu"))
+    steps = training.count // config.training.batch_size
+    run = Run(config, 0, torch.device("cpu"), steps)
+    states = []
+
+    def pause() -> None:
+        states.append(copy.deepcopy(run.state("key")))
+        passes(100)
+
+    metrics = run.advance(training, judging, pause)
+    assert metrics["images_per_second"] == config.training.batch_size
+    assert metrics["seconds"] == steps + 100 * len(states)
+    for state in (states[0], states[-1]):  # after the first step, and within the validation
+        resumed = Run(config, 0, torch.device("cpu"), steps)
+        resumed.load(state)
+        again = resumed.advance(training, judging, lambda: passes(100))
+        assert again["images_per_second"] == config.training.batch_size
 
 
 def test_a_damaged_state_within_an_epoch_costs_its_steps(tmp_path: Path) -> None:
