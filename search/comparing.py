@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search.proposing import Examine
     from search.statistics import Comparison
     from search.study import Study
+    from search.trial import Trial
 
 Stratum = tuple[tuple[str, Any], ...]
 """One value of every block: (("backbone.width", 0.5),)."""
@@ -50,8 +51,8 @@ class Plan:
     enough for so many pairs. `seeds` has for each effect the seeds that it needs, and `sees` is the
     smallest effect that those asked for see at 80 % power (None: none): both None where no noise is
     known; `sees_in_sd` is that effect in standard deviations of one training. `hours` are those of
-    one worker (GPU-hours where a worker has a GPU), None where no pace is known. Where arms are
-    equal at some blocks, all of this is of the pair that differs at the fewest.
+    one worker, however many GPUs it has, None where no pace is known. Where arms are equal at some
+    blocks, all of this is of the pair that differs at the fewest.
     """
 
     arms: tuple[str, ...]
@@ -230,14 +231,22 @@ def told(
 
 def resolution(study: Study) -> float:
     """The smallest step of an accuracy: one of the images that judge; 0 where none counted them."""
-    counted = images(Config.model_validate(study.trials[0].config))
+    told = (trial.images for trial in study.trials if trial.images is not None)
+    counted = next(told, None) or images(study.trials[0])
     return 1 / counted[1] if counted and counted[1] else 0.0
 
 
-def images(config: Config) -> tuple[int, int] | None:
-    """How many images train and how many validate; None where the dataset does not say."""
+def images(trial: Trial) -> tuple[int, int] | None:
+    """How many images train a trial and how many judge it, as its workers have counted them.
+
+    Where none has said so, as in journals of earlier releases, how many train and how many are held
+    out, by what the dataset says of itself; None where that is nothing.
+    """
     from trainers.network import describe
 
+    if trial.images is not None:
+        return trial.images
+    config = Config.model_validate(trial.config)
     known = config.dataset.subset or describe(config).images
     if not known:
         return None

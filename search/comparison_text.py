@@ -57,7 +57,7 @@ def plan(name: str, plan: Plan) -> Iterator[str]:
     if plan.hours is None:
         yield "  time: not known before a study here has trained on these images"
     else:
-        yield f"  time: about {_hours(plan.hours)} of one worker or GPU (pace of {plan.paced})"
+        yield f"  time: about {_hours(plan.hours)} of one worker (pace of {plan.paced})"
 
 
 def significance(plan: Plan) -> str:

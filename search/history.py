@@ -120,7 +120,7 @@ class History:
             case "halt":
                 self.halted = record["reason"]
             case "carried":
-                self.spending.forgiven()
+                self._forgive()
             case unknown:
                 raise JournalError(
                     f"record {record['seq']} of the journal is {unknown!r}, which this release of "
@@ -140,7 +140,9 @@ class History:
 
     def _start(self, record: Record) -> None:
         trial, number = self.trials[record["trial"]], record["replicate"]
-        attempt = Attempt(record["attempt"], started=record["time"], worker=record["worker"])
+        attempt = Attempt(
+            record["attempt"], started=record["time"], worker=record["worker"], gpus=self.gpu
+        )
         known = replicate_of(trial, number)
         if known is None:
             known = Replicate(number, seed=record["seed"], key=trial.key_of(number))
@@ -158,8 +160,8 @@ class History:
         self.latencies[trial.identity] = tuple(dict.fromkeys((*known, *found)))
 
     def _epoch(self, record: Record) -> None:
-        trial = self.trials[record["trial"]]
-        replicate = _placed(self._replicate(trial, record), record)
+        trial = self._counted(record)
+        replicate = _trained(self._replicate(trial, record), record)
         metrics = {sys.intern(name): value for name, value in record["metrics"].items()}
         curve = (*replicate.curve, metrics)
         self._put(trial, replace(replicate, curve=curve))
@@ -167,9 +169,8 @@ class History:
 
     def _again(self, record: Record) -> None:
         """An epoch that the curve has was trained once more."""
-        trial = self.trials[record["trial"]]
-        if "device" in record:
-            self._put(trial, _placed(self._replicate(trial, record), record))
+        trial = self._counted(record)
+        self._put(trial, _trained(self._replicate(trial, record), record))
         self.spending.repeated(1)
 
     def _end(self, record: Record) -> None:
@@ -178,6 +179,7 @@ class History:
         outcome, reason = record["outcome"], record["reason"]
         late = "ended" in record  # its driver had died some time before
         ended: float = record["ended"] if late else record["time"]
+        repeated: int = record.get("repeated", 0)  # of earlier releases, which wrote no "again"
         *before, attempt = replicate.attempts
         attempt = replace(
             attempt,
@@ -185,6 +187,7 @@ class History:
             outcome=outcome,
             reason=reason,
             detail=record.get("detail", ""),
+            epochs=attempt.epochs + repeated,
         )
         replicate = replace(replicate, attempts=(*before, attempt))
         if record["final"]:
@@ -192,7 +195,7 @@ class History:
         self._put(trial, replicate)
         place = (trial.number, replicate.number)
         self.spending.ended(place, ended)
-        self.spending.repeated(record.get("repeated", 0))  # where no "again" was written
+        self.spending.repeated(repeated)
         if "accumulate" in record:
             self._halve(record)
 
@@ -207,6 +210,14 @@ class History:
         )
         self.trials[trial.number] = replace(trial, replicates=replicates)
 
+    def _forgive(self) -> None:
+        """All so far was taken over from another study: its attempts have cost nothing here."""
+        self.spending.forgiven()
+        for trial in list(self.trials.values()):
+            for known in trial.replicates:
+                attempts = tuple(replace(each, epochs=0, gpus=0.0) for each in known.attempts)
+                self._put(self.trials[trial.number], replace(known, attempts=attempts))
+
     def _trial(self, record: Record) -> None:
         self.stopping.pop(record["trial"], None)
         self.lately.append(record["trial"])
@@ -219,6 +230,14 @@ class History:
             spread=record["spread"],
             ended=record["time"],
         )
+
+    def _counted(self, record: Record) -> Trial:
+        """The trial of a record, with the images that train and judge it where that says so."""
+        trial = self.trials[record["trial"]]
+        if "images" in record:
+            training, judging = record["images"]
+            trial = self.trials[trial.number] = replace(trial, images=(training, judging))
+        return trial
 
     def _replicate(self, trial: Trial, record: Record) -> Replicate:
         replicate = replicate_of(trial, record["replicate"])
@@ -268,12 +287,12 @@ def planned(trial: Trial) -> int:
     return max(asked, default=0) + 1
 
 
-def _placed(replicate: Replicate, record: Record) -> Replicate:
-    """Its last attempt with the device that a record names, if it does."""
-    if "device" not in record or not replicate.attempts:
-        return replicate
+def _trained(replicate: Replicate, record: Record) -> Replicate:
+    """Its last attempt an epoch further, on the device that a record names, if it does."""
     *before, last = replicate.attempts
-    return replace(replicate, attempts=(*before, replace(last, device=record["device"])))
+    device = record.get("device", last.device)
+    last = replace(last, epochs=last.epochs + 1, device=device)
+    return replace(replicate, attempts=(*before, last))
 
 
 def is_open(replicate: Replicate) -> bool:

@@ -219,7 +219,7 @@ class Study:
                 if replicate.number == 0 and verdict.timed(known, self.space.search.timing):
                     self._time(self.history.trials[number], known.latencies)
                 place = {"trial": number, "replicate": replicate.number}
-                told = _device(replicate.attempts[-1].device)
+                told = _told({"device": replicate.attempts[-1].device, "images": known.images})
                 for metrics in replicate.curve:
                     self._record("epoch", **place, metrics=metrics, **told)
                     told = {}
@@ -286,11 +286,12 @@ class Study:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
 
         A list under `latency` is the network's, and is kept first; `device` is what the attempt
-        trains on. Of an epoch already known, which a resumed attempt may train again, no more is
-        kept than that it was trained, for the budget, each at once: drivers may die again. An
-        objective's metric that is missing or no number ends the attempt as `bad_report`, one that
-        is not finite as `diverged`; the pruner judges the first replicate, never at its last epoch.
-        Once the budget is spent an attempt is interrupted there: with a larger budget it goes on.
+        trains on, `images` how many train and how many judge. Of an epoch already known, which a
+        resumed attempt may train again, no more is kept than that it was trained: each at once, for
+        the budget, as its driver may die. An objective's metric that is missing or no number ends
+        the attempt as `bad_report`, one that is not finite as `diverged`; the pruner judges the
+        first replicate, never at its last epoch. Once the budget is spent an attempt is interrupted
+        there: with a larger budget it goes on.
         """
         trial = self.history.trials[number]
         replicate = replicate_of(trial, index)
@@ -298,7 +299,7 @@ class Study:
             return Ending("interrupted", "this attempt was ended already")
         epoch = metrics.get("epoch")
         if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):
-            self._record("again", trial=number, replicate=index, **_device(metrics.get("device")))
+            self._record("again", trial=number, replicate=index, **_told(metrics))
             return self._overspent(number, index)
         if metrics.get("latency") and not trial.latencies:
             self._time(trial, [Latency(**latency) for latency in metrics["latency"]])
@@ -307,7 +308,7 @@ class Study:
         ending = verdict.complaint(known, objectives=self.objectives, expected=expected)
         if ending is None:
             numbers = verdict.finite(metrics)
-            told = _device(metrics.get("device"))
+            told = _told(metrics)
             self._record("epoch", trial=number, replicate=index, metrics=numbers, **told)
             if number in self.stopping:
                 ending = Ending("pruned", self.stopping[number])
@@ -724,6 +725,10 @@ def seed_of(study_seed: int, replicate: int) -> int:
     return digest_int(study_seed, "replicate", replicate)
 
 
-def _device(name: object) -> dict[str, str]:
-    """The field of a record that says what an attempt trains on; nothing where nobody said."""
-    return {"device": str(name)} if name else {}
+def _told(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report tells of its attempt, once: its device, and how many images train and judge."""
+    device, images = report.get("device"), report.get("images")
+    return {
+        **({"device": str(device)} if device else {}),
+        **({"images": [int(count) for count in images]} if images else {}),
+    }

@@ -86,8 +86,9 @@ class Ending:
 class Attempt:
     """One go on a worker; times are unix seconds, `worker` is `host:pid`.
 
-    `device` is the model of what it trained on, empty before its first epoch. `detail` is the
-    traceback of what it failed of, where there was one.
+    `device` is the model of what it trained on, empty before its first epoch, `gpus` how many GPUs
+    it held. `epochs` are those it has trained, known before or not; none where another study has
+    paid for them. `detail` is the traceback of what it failed of, where there was one.
     """
 
     number: int
@@ -98,6 +99,8 @@ class Attempt:
     worker: str = ""
     detail: str = ""
     device: str = ""
+    gpus: float = 0.0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ class Trial:
     `objectives` is the mean over finished replicates, `spread` their sample standard deviation
     (empty where n < 2); both only when the trial is finished. `accumulate` is the number of parts a
     batch was cut into because the device had no room for it: another recipe than the one proposed.
-    `latencies` are its network's on the device that its first epoch was trained on.
+    `latencies` are its network's on the device that its first epoch was trained on, `images` how
+    many train it and how many judge it, None where no worker has said so.
     """
 
     number: int
@@ -142,6 +146,7 @@ class Trial:
     aliases: tuple[dict[str, Any], ...] = ()
     accumulate: int = 1
     latencies: tuple[Latency, ...] = ()
+    images: tuple[int, int] | None = None
 
     def key_of(self, replicate: int) -> str:
         """The run key of one of its replicates, under which its checkpoints are kept."""

@@ -78,7 +78,8 @@ def attempt(
     With a `meeting` several processes do so together, each as if it were alone.
 
     The first dict has the name of the `device` too, and the network's `latency` where the
-    assignment asks for it: a list of the fields of a `Latency` each.
+    assignment asks for it: a list of the fields of a `Latency` each. The first that is trained here
+    has `images`: how many train and how many judge.
 
     Exceptions become endings: a failing trial never takes the search down. `KeyboardInterrupt` and
     what the executor throws in pass through. Where the process is told to leave (`search.notice`)
@@ -125,6 +126,9 @@ def _trained(
         def prepare() -> None:
             bring(config, judge)
 
+        def opened(training: int, judging: int) -> None:
+            first["images"] = [training, judging]
+
         with joined(meeting, gpu=workplace.gpu, prepare=prepare) as group:
             epochs = trainers.train(
                 config,
@@ -136,6 +140,7 @@ def _trained(
                 keep=workplace.keep,
                 judge=judge,
                 leave=lambda: bool(notice.given()),
+                opened=opened,
                 group=group,
             )
             # trained before the last driver could record them
@@ -143,7 +148,7 @@ def _trained(
             for metrics in chain(late, epochs):
                 begun = True
                 yield {**metrics, **first}
-                first = {}
+                first.clear()
     except trainers.Diverged as error:
         yield Ending("diverged", str(error))
     except trainers.Left as left:

@@ -47,6 +47,7 @@ def train(
     keep: int = 2,
     judge: Judge = "val",
     leave: Callable[[], bool] = lambda: False,
+    opened: Callable[[int, int], None] = lambda training, judging: None,
     group: ProcessGroup | None = None,
 ) -> Iterator[Metrics]:
     """Train the network of `config` and yield after each epoch what is known of it, all floats.
@@ -72,6 +73,7 @@ def train(
     there is none. A store that is full or away costs a warning, not the run.
 
     `leave` is asked after every step: where it says yes, the state is stored and Left is raised.
+    `opened` is told before the first how many images train and how many judge.
 
     With a `group` (see `trainers.team.Team`) its processes train one network together, each called
     with the same arguments and its share of every batch: to the figures of one process, but for
@@ -87,6 +89,7 @@ def train(
     found = sources(config.dataset, judge)
     team = Team(group)
     training, validation = open_batches(config, place, found, team)
+    opened(training.count, validation.count)
     run = Run(config, seed, place, training.count // config.training.batch_size, judge, team)
     stored = None
     if checkpoint is not None:

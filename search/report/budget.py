@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 def section(study: Study) -> Section:
     """What was tried, what it took, and what was spared."""
-    trained = sum(trial.epochs for trial in study.trials)
+    trials = [trial for trial in study.trials if trial.replicates]
+    trained = sum(trial.epochs for trial in trials)
+    repeated = sum(
+        max(0, sum(attempt.epochs for attempt in replicate.attempts) - len(replicate.curve))
+        for trial in trials
+        for replicate in trial.replicates
+    )
+    again = f" {repeated:,} more were trained to no gain, by attempts that were cut short."
     counts = study.counts()
     said = (
-        f"{trained:,} epochs were trained; stopping spared {_spared(study):,} more. "
+        f"{trained:,} epochs were trained; stopping spared {_spared(study):,}."
+        f"{again if repeated else ''} "
         f"{counts['duplicate']} proposals were networks seen before and cost nothing, "
         f"{counts['infeasible']} were over a limit and were never trained."
     )
@@ -39,20 +47,22 @@ def _spared(study: Study) -> int:
 
 
 def table(study: Study) -> Table:
-    """Every outcome with its trials, epochs and worker hours."""
+    """Every outcome with its trials, epochs, worker hours and GPU-hours."""
     return Table(
-        ["outcome", "trials", "epochs", "worker hours"],
+        ["outcome", "trials", "epochs", "worker hours", "GPU-hours"],
         [
             [
                 row["outcome"],
                 f"{row['trials']:,}",
                 f"{row['epochs']:,}",
                 f"{row['worker_hours']:.2f}",
+                f"{row['gpu_hours']:.2f}",
             ]
             for row in records(study)
         ],
         left=["outcome"],
-        caption="Worker hours are GPU-hours where a worker has a GPU.",
+        caption="Epochs of every seed and every retry; GPU-hours are GPUs times the hours that "
+        "attempts held them. What a fork took over costs nothing.",
     )
 
 
@@ -61,24 +71,24 @@ def records(study: Study) -> list[dict[str, Any]]:
     trials = [trial for trial in study.trials if trial.replicates]
     outcomes = Counter(trial.outcome or "running" for trial in trials)
     rows = [
-        _row(word, [trial for trial in trials if (trial.outcome or "running") == word])
+        _row(study, word, [trial for trial in trials if (trial.outcome or "running") == word])
         for word, _ in outcomes.most_common()
     ]
-    return [*rows, _row("in all", trials)]
+    return [*rows, _row(study, "in all", trials)]
 
 
-def _row(outcome: str, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Trials, epochs, and the hours that attempts took on workers."""
-    replicates = [replicate for trial in trials for replicate in trial.replicates]
-    seconds = sum(
-        attempt.ended - attempt.started
-        for replicate in replicates
+def _row(study: Study, outcome: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Trials, and what their attempts took until the last that is known, as a budget counts it."""
+    attempts = [
+        (attempt, (study.updated if attempt.ended is None else attempt.ended) - attempt.started)
+        for trial in trials
+        for replicate in trial.replicates
         for attempt in replicate.attempts
-        if attempt.ended is not None
-    )
+    ]
     return {
         "outcome": outcome,
         "trials": len(trials),
-        "epochs": sum(len(replicate.curve) for replicate in replicates),
-        "worker_hours": seconds / 3600,
+        "epochs": sum(attempt.epochs for attempt, _ in attempts),
+        "worker_hours": sum(seconds for _, seconds in attempts) / 3600,
+        "gpu_hours": sum(seconds * attempt.gpus for attempt, seconds in attempts) / 3600,
     }

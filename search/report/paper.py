@@ -11,7 +11,7 @@ from search.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
 from search.report.section import Table
-from spaces import Config, arms
+from spaces import arms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,11 +70,14 @@ def _figures(study: Study) -> Iterator[tuple[str, Figure]]:
 
 def _images(study: Study) -> str:
     """How many images trained and how many judged; nothing where trials differ in it."""
-    counts = {comparing.images(Config.model_validate(trial.config)) for trial in study.trials}
+    trials = [trial for trial in study.trials if trial.images is not None] or study.trials
+    counts = {comparing.images(trial) for trial in trials}
     if len(counts) != 1 or None in counts:
         return ""
     confirms = study.space.search.confirms is not None
     training, judging = next(count for count in counts if count is not None)
+    if confirms and trials[0].images is not None:
+        return f" ({training:,} images, none held out; judged by the {judging:,} test images)"
     if confirms:
         return f" ({training + judging:,} images, none held out; judged by the test images)"
     return f" ({training:,} images; {judging:,} more held out for validation with a fixed seed)"

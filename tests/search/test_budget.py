@@ -13,6 +13,7 @@ import pytest
 import spaces
 from search.cli import main
 from search.history import History
+from search.report import budget
 from search.study import Study
 from search.trial import Assignment, Candidate, Ending
 from spaces import Space
@@ -179,6 +180,9 @@ def test_what_dead_drivers_trained_again_counts(
     assert read.history.spending.spent().epochs == 11
     attempts = read.trials[0].replicates[0].attempts
     assert [attempt.device for attempt in attempts] == ["device 1", "device 2", "device 3"]
+    assert [attempt.epochs for attempt in attempts] == [3, 3, 5]
+    assert budget.records(read)[-1]["epochs"] == 11
+    assert "6 more were trained to no gain" in str(budget.section(read))
 
 
 def test_nothing_is_trained_again_past_the_budget(
@@ -219,6 +223,7 @@ def test_a_journal_of_before_says_at_the_end_what_was_repeated() -> None:
     )
 
     assert history.spending.spent().epochs == 4
+    assert history.trials[0].replicates[0].attempts[0].epochs == 4
 
 
 def test_gpu_hours_are_of_every_gpu(
@@ -232,6 +237,8 @@ def test_gpu_hours_are_of_every_gpu(
     spent = study.history.spending.spent()
     assert spent.gpu_hours == pytest.approx(1.0)
     assert spent.hours == pytest.approx(0.25)
+    assert budget.records(study)[-1]["worker_hours"] == pytest.approx(0.5)
+    assert budget.records(study)[-1]["gpu_hours"] == pytest.approx(1.0)
 
 
 def test_nothing_begins_that_the_rest_does_not_pay_for(

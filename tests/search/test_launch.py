@@ -144,7 +144,10 @@ def test_a_fork_keeps_the_results_that_fit(done: Path) -> None:
         assert kept.key == known.key
         assert kept.objectives == known.objectives
         assert kept.replicates[0].curve == known.replicates[0].curve
-        assert kept.replicates[0].attempts[0].worker == known.replicates[0].attempts[0].worker
+        went, before_it = kept.replicates[0].attempts[0], known.replicates[0].attempts[0]
+        assert (went.worker, went.device) == (before_it.worker, before_it.device)
+        assert went.device
+        assert kept.images == known.images
     assert study.optuna.trials[0].values == [
         old.trials[0].objectives[name] for name in study.objectives
     ]
