@@ -19,7 +19,7 @@ from search.following import Tracking
 from search.membership import membership
 from search.store import default_uri
 from search.trial import Attempt, Replicate, Trial
-from spaces.settings import Objective
+from spaces.settings import Compare, Objective
 
 START = 1_760_000_000.0
 CONFIG = {
@@ -63,7 +63,7 @@ class Example:
     space: Any = dataclasses.field(
         default_factory=lambda: SimpleNamespace(
             arms=None,
-            search=SimpleNamespace(confirms=None, seed=0),
+            search=SimpleNamespace(confirms=None, seed=0, replicates=1, compare=Compare()),
             to_yaml=lambda: "# Question: does it\n#           pay?\n# Cost: little\nname: digits\n",
         )
     )
