@@ -348,7 +348,7 @@ def test_a_study_is_confirmed_by_the_test_images(run: Run, folder: Path) -> None
     assert "shrinkage" in out
     assert run("report", "runs/plain-confirm", "--paper")[0] == 0
     paper = folder / "runs/plain-confirm/report/paper"
-    assert "judged by the test images" in (paper / "methods.tex").read_text()
+    assert "judged by the 355 test images" in (paper / "methods.tex").read_text()
     assert not (paper / "comparison.csv").exists()
     assert run("report", "runs/plain", "--paper")[0] == 0
     assert (folder / "runs/plain/report/paper/confirmed.csv").exists()
