@@ -57,12 +57,14 @@ def config() -> dict[str, Any]:
 
 
 def train(folder: Path, config: dict[str, Any], *, number: int = 1) -> tuple[list[Any], Ending]:
-    """One attempt with the checkpoints in a study's folder: its epochs without times, its end."""
+    """One attempt with the checkpoints in a study's folder: its epochs without times and without
+    what the first report says of the attempt, its end.
+    """
     place = Workplace(str(folder / "checkpoints"), keep=2, threads=1, logs=str(folder / "logs"))
     assignment = Assignment(0, 0, number, 7, "key-r0", config, known=0)
     *epochs, ending = worker.attempt(assignment, place)
-    clock = ("seconds", "images_per_second")
-    kept = [{k: v for k, v in epoch.items() if k not in clock} for epoch in epochs]
+    else_told = ("seconds", "images_per_second", "device", "images")
+    kept = [{k: v for k, v in epoch.items() if k not in else_told} for epoch in epochs]
     return kept, ending
 
 
