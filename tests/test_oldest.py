@@ -30,7 +30,7 @@ def test_what_is_tested_as_oldest_is_what_is_allowed() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_oldest_ray_and_mlflow_search(tmp_path: Path) -> None:
-    """Laid over the environment, they run real searches, recorded in MLflow, on Ray and in process."""
+    """Laid over the environment, they run real searches, recorded in MLflow, on both executors."""
     packages = tmp_path / "oldest"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--target", str(packages), "-r", str(OLDEST)], check=True)
