@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import confirming, text
 from search.report.section import Part, Prose, Section, Table
+from spaces.errors import counted
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -64,7 +65,7 @@ def sentence(study: Study) -> str:
     few, most = min(trained, default=0), max(trained, default=0)
     seeds = f"{few} to {most}" if few < most else f"{most}"
     epochs = {one.trial.config["training"]["epochs"] for one in found}
-    schedule = f" for {_count(epochs.pop(), 'epoch')}" if len(epochs) == 1 else ""
+    schedule = f" for {counted(epochs.pop(), 'epoch')}" if len(epochs) == 1 else ""
     changed = f", with {', '.join(told.changed)} where the search had others," * bool(told.changed)
     unfinished = "" if study.history.ended else " (not finished)"
     networks = f"{len(found)} of the networks {'was' if len(found) == 1 else 'were'}"
@@ -92,7 +93,3 @@ def _parts(confirmations: Sequence[Study]) -> Iterator[Part]:
         )
         yield table([study])
         yield from (Prose(f"{line}.") for line in confirming.lines(found))
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
