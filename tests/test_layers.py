@@ -20,6 +20,10 @@ ONLY_IN = {"ray": "search/ray_tune/", "mlflow": "search/tracking.py"}
 """The one file of a library, or its one folder; whoever else wants it asks there."""
 WITHOUT_TORCH = (
     "study",
+    "deciding",
+    "facts",
+    "memory",
+    "waiting",
     "proposing",
     "journal",
     "pruning",
