@@ -20,7 +20,7 @@ from search.background import undisturbed
 from search.meeting import Meeting, joined
 from search.output import Output, opened
 from search.redaction import redacted
-from search.trial import Assignment, Ending
+from search.trial import Assignment, Ending, Outcome
 
 if TYPE_CHECKING:
     from spaces import Config
@@ -126,7 +126,7 @@ def _trained(
         def prepare() -> None:
             bring(config, judge)
 
-        def opened(training: int, judging: int) -> None:
+        def counted(training: int, judging: int) -> None:
             first["images"] = [training, judging]
 
         with joined(meeting, gpu=workplace.gpu, prepare=prepare) as group:
@@ -140,7 +140,7 @@ def _trained(
                 keep=workplace.keep,
                 judge=judge,
                 leave=lambda: bool(notice.given()),
-                opened=opened,
+                opened=counted,
                 group=group,
             )
             # trained before the last driver could record them
@@ -214,7 +214,7 @@ def _latency(
     return {"latency": [found[place] for place in places]}
 
 
-def _word(error: Exception, begun: bool) -> str:
+def _word(error: Exception, begun: bool) -> Outcome:
     """The outcome of an exception: what PyTorch's CPU allocator says, or when it came."""
     if "DefaultCPUAllocator" in str(error):
         return "host_oom"
