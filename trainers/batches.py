@@ -6,7 +6,6 @@ the same order, and a resumed run goes on exactly where it stopped.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate
 from spaces.config import Config, Training
 from spaces.errors import VariantError, counted
 from trainers import augmentation as augment
+from trainers import cores
 from trainers.data import Indices, Judge, Source, shares, sources, split
 from trainers.datasets import DatasetError, Description, Files, Images
 from trainers.nearby import brought
@@ -242,7 +242,7 @@ class OnDisk:
         self.files = files
         self.places = index.tolist()
         self.labels = torch.from_numpy(files.labels[index])
-        self.workers = min(files.workers, len(os.sched_getaffinity(0)))
+        self.workers = min(files.workers, cores.share())
         self.size = data.image_size
         self.mean, self.std = _scale(data, device)
         self.batch_size = recipe.batch_size

@@ -14,7 +14,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.cluster import LOOPBACK, Cluster, Node, environment, knock, own, withheld
+from search.cluster import LOOPBACK, Cluster, Node, environment, knock, own, places, withheld
 from search.errors import Unfit
 from search.ray_tune.deaths import sentence, whole
 
@@ -81,14 +81,9 @@ def slots(cpu: float, gpu: float, *, processes: int = 1) -> Callable[[], int]:
     """How many trials of that size the cluster holds; asked anew as it grows or shrinks."""
 
     def fit() -> int:
-        wanted, leaving = {"CPU": cpu / processes, "GPU": gpu / processes}, draining()
-        places = 0
-        for node in ray.nodes():
-            have = node["Resources"] if node["Alive"] and node["NodeID"] not in leaving else {}
-            places += min(
-                int(have.get(name, 0) / each + 1e-9) for name, each in wanted.items() if each
-            )
-        return places // processes
+        each, leaving = {"CPU": cpu / processes, "GPU": gpu / processes}, draining()
+        there = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+        return sum(places(node["Resources"], each) for node in there) // processes
 
     return remembered(fit, seconds=5)
 

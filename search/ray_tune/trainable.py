@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -15,7 +16,7 @@ from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search import notice
-from search.cluster import forget
+from search.cluster import forget, share
 from search.meeting import Meeting, called
 from search.ray_tune.connection import draining
 from search.ray_tune.deaths import AttemptFailed, ending_of
@@ -92,7 +93,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def _take(self, config: dict[str, Any]) -> None:
         assignment = Assignment(**json.loads(config["assignment"]))
-        workplace = Workplace(**json.loads(config["workplace"]))
+        workplace = _settled(Workplace(**json.loads(config["workplace"])))
         self._epochs = assignment.config["training"]["epochs"]
         self._mates = _Mates(assignment, workplace)
         meeting = self._mates.meeting
@@ -108,7 +109,7 @@ class Mate:
     def train(self, assignment: Assignment, workplace: Workplace, meeting: Meeting) -> Ending:
         """Do the same as the first process, which alone is listened to."""
         meeting = replace(meeting, here=ray.util.get_node_ip_address())
-        for message in attempt(assignment, replace(workplace, logs=""), meeting):
+        for message in attempt(assignment, _settled(replace(workplace, logs="")), meeting):
             if isinstance(message, Ending):
                 return message
         return Ending("crashed", "the attempt ended without a word")
@@ -164,6 +165,19 @@ def _settle_in() -> None:
     notice.listen()
     node = ray.get_runtime_context().get_node_id()
     threading.Thread(target=_until_drained, args=(node,), name="drain", daemon=True).start()
+
+
+def _settled(workplace: Workplace) -> Workplace:
+    """The workplace with the cores of this node that are this process's own."""
+    node, group = ray.get_runtime_context().get_node_id(), ray.util.get_current_placement_group()
+    have: dict[str, float] = {}
+    for each in ray.nodes():
+        if each["NodeID"] == node:
+            have = each["Resources"]
+    at_most = workplace.at_most and workplace.at_most * workplace.processes
+    there = len(os.sched_getaffinity(0))
+    cores = share(have, group.bundle_specs[0], cores=there, at_most=at_most)
+    return replace(workplace, cores=cores)
 
 
 def _until_drained(node: str) -> None:
