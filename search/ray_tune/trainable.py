@@ -38,6 +38,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     attempt = staticmethod(attempt)
     freed = staticmethod(freed)
+    _messages: Iterator[dict[str, Any] | Ending]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first assignment, without what a job's own environment told of MLflow."""
@@ -54,7 +55,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         ending = next(self._messages)  # the last epoch brings its ending along: one trip less
         assert isinstance(ending, Ending)
         if not self._reusable(ending):  # what ends with its process is told after the epoch
-            self._messages: Iterator[dict[str, Any] | Ending] = iter([ending])
+            self._messages = iter([ending])
             return {"metrics": message}
         return {"metrics": message, **self._over(ending)}
 
@@ -93,8 +94,13 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
 
     def _take(self, config: dict[str, Any]) -> None:
         assignment = Assignment(**json.loads(config["assignment"]))
-        workplace = _settled(Workplace(**json.loads(config["workplace"])))
+        workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs = assignment.config["training"]["epochs"]
+        if why := notice.given():  # nothing is begun here that would be cut off at once
+            self._mates = _Mates(assignment, replace(workplace, processes=1))
+            self._messages = iter([Ending("interrupted", f"its worker is to leave: {why}")])
+            return
+        workplace = _settled(workplace)
         self._mates = _Mates(assignment, workplace)
         meeting = self._mates.meeting
         self._messages = self.attempt(assignment, workplace, *([meeting] if meeting else []))

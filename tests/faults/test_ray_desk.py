@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 import spaces
+from search import notice
 from search.cluster import Pulse
 from search.desk import DOUBT, FINISHED, RESET, Desk
 from search.errors import Unfit
 from search.logs import tail
 from search.study import Study
-from search.trial import Candidate, Ending
+from search.trial import Assignment, Candidate, Ending
 from search.worker import Workplace
 from spaces import durable
 
@@ -410,3 +411,27 @@ def test_a_last_epoch_is_never_interrupted(ray: Callable[..., Ray]) -> None:
     there.study.narrow(1)
     there.desk.complete("b", epoch(EPOCHS), Ending("finished", ""))
     assert there.study.trials[1].outcome == "finished"
+
+
+def test_a_worker_that_is_to_leave_begins_nothing() -> None:
+    """An attempt that it is put to all the same has not failed, and its process ends with it."""
+    from search.ray_tune import Attempt
+    from search.ray_tune.deaths import AttemptFailed
+
+    config = {"training": {"epochs": 3}}
+    assignment = Assignment(0, 0, 1, seed=0, key="k", config=config, known=0)
+    worker = object.__new__(Attempt)
+    notice.give("SIGTERM")
+    try:
+        worker._take(
+            {
+                "assignment": json.dumps(asdict(assignment)),
+                "workplace": json.dumps(asdict(Workplace("none"))),
+            }
+        )
+        with pytest.raises(AttemptFailed) as told:
+            worker.step()
+    finally:
+        notice.withdraw()
+
+    assert json.loads(str(told.value))["outcome"] == "interrupted"
