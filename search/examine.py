@@ -29,6 +29,7 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
     judge = space.search.judge
     digests: dict[str, str] = {}
     fitting: set[str] = set()
+    shared: set[str] = set()
 
     def examine(values: Values) -> Candidate:
         config = space.at(values)
@@ -50,6 +51,12 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
             trainers.fits(config, judge)
             fitting.add(recipe)
         pretrained.check(config)
+        parts = config.backbone.model_dump_json() + config.attention.name
+        if space.search.resources.team > 1 and parts not in shared:
+            from trainers.team import shareable
+
+            shareable(config)
+            shared.add(parts)
         cost = trainers.measure(config)
         kernels = trainers.kernels(config)
         return Candidate(
