@@ -1,10 +1,11 @@
 """Detectors, one a file: `detector(body, classes, *, own parameters) -> nn.Module`.
 
 A detector is torchvision's, around a backbone of ours and a feature pyramid. Training, it takes
-images and targets and gives its losses by name; evaluating, it takes images and gives each one's
-boxes, labels, scores, and masks where it has any. Images are a list of (3, h, w) float tensors,
-normalised and resized before: they are only padded, to a common multiple of 32. Boxes are x1, y1,
-x2, y2 in those pixels; labels are 1 to `classes` in targets and answers, 0 is nothing's.
+images and targets and gives its losses by name, those of the literal `LOSSES` in its file;
+evaluating, it takes images and gives each one's boxes, labels, scores, and masks where it has any,
+(n, 1, 28, 28) inside their boxes. Images are a list of (3, h, w) float tensors, normalised and
+resized before: they are only padded, to a common multiple of 32. Boxes are x1, y1, x2, y2 in those
+pixels; labels are 1 to `classes` in targets and answers, 0 is nothing's.
 
 torchvision is imported in these files alone, and only where a detector is built.
 """
@@ -19,9 +20,8 @@ from torch import nn
 
 from trainers.weights import First
 
-TALLER, WIDER = 1.0, 1.6
-"""The input that a detector's cost is counted at, in shorter sides: 800 x 1280, as in the tables
-of MMDetection and of the ECA-Net paper."""
+WIDER = 1.6
+"""The longer side of the input that a detector's cost is counted at, in shorter sides."""
 STEP = 32
 """Pixels that a padded image's sides are multiples of."""
 

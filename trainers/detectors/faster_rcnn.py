@@ -15,6 +15,7 @@ from trainers.detectors import Pass
 from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, pooling
 from trainers.weights import First
 
+LOSSES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 REGION = 7
 """Pixels that a region's features are high and wide."""
 

@@ -17,6 +17,13 @@ from trainers.detectors.faster_rcnn import FasterRCNN
 from trainers.detectors.pyramid import Pyramid, pooling
 from trainers.weights import First
 
+LOSSES = (
+    "loss_classifier",
+    "loss_box_reg",
+    "loss_mask",
+    "loss_objectness",
+    "loss_rpn_box_reg",
+)
 REGION = 14
 """Pixels that a region's features are high and wide; its mask is twice that."""
 RELU = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
@@ -67,7 +74,8 @@ def detector(
     mask_channels: of the four convolutions and the deconvolution that see a region, 14 x 14 of the
       pyramid.
 
-    The others are those of `faster_rcnn`; answers have `masks` (N, 1, h, w) besides, 0 to 1.
+    The others are those of `faster_rcnn`; answers have `masks` besides, (n, 1, 28, 28) in 0..1,
+    each over its box.
     """
     pyramid = Pyramid(
         body,

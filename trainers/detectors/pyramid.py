@@ -113,7 +113,11 @@ class Pyramid(nn.Module):
 
 
 class Padding(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Images to one batch, padded with zeros to a multiple of 32; nothing else is done to them."""
+    """Images to one batch, padded with zeros to a multiple of 32; nothing else is done to them.
+
+    Nor to the answers: boxes are in the padded images' pixels, whose origin is the images', and
+    masks stay as the head has drawn them, each inside its box.
+    """
 
     def __init__(self) -> None:
         super().__init__(1, 1, [0.0] * 3, [1.0] * 3)
@@ -127,6 +131,12 @@ class Padding(GeneralizedRCNNTransform):  # type: ignore[misc]
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """The image and its target as they are."""
         return image, target
+
+    def postprocess(
+        self, result: list[dict[str, Tensor]], shapes: object, originals: object
+    ) -> list[dict[str, Tensor]]:
+        """The answers as they are."""
+        return result
 
 
 def anchors(pyramid: Pyramid, scale: float, octaves: int) -> AnchorGenerator:

@@ -16,6 +16,7 @@ from trainers.detectors import Pass
 from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors
 from trainers.weights import First
 
+LOSSES = ("classification", "bbox_regression")
 PRIOR = 0.01
 """What every anchor is said to be at first: an object with this probability (section 4.1)."""
 HEADS = "head.classification_head"
