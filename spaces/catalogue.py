@@ -49,6 +49,9 @@ TAKEN = {
 """Keys of a space file that a parameter of that kind cannot be called, beside ``name``."""
 SIZE = "kernel_size"
 """What an attention is given besides, by this name, where its signature has it."""
+Goal = Literal["max", "min"]
+UNSAID: dict[str, Goal] = {"accuracy": "max", "loss": "min"}
+"""What a task reports whose file has no ``METRICS``, as that of classification."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _plugins: dict[tuple[str, str], Path] = {}
 
@@ -62,6 +65,7 @@ class _Source:
     doc: str
     blocks: dict[Any, tuple[int, ...]]
     channels: dict[Any, tuple[int, ...]]
+    metrics: dict[str, Goal]
 
 
 def names(kind: str) -> list[str]:
@@ -131,6 +135,16 @@ def channels(params: dict[str, Any]) -> tuple[int, ...] | None:
 def depths(name: str) -> tuple[int | None, ...]:
     """The depths that a backbone's ``BLOCKS`` lists, None for one without depth."""
     return tuple(_read("backbone", path("backbone", name)).blocks)
+
+
+def metrics(task: str) -> dict[str, Goal]:
+    """What a task reports of the images that judge, and which way each is better.
+
+    From the literal ``METRICS = {"box_ap": "max", ...}`` in its file; the first is what networks
+    are judged by, and what goes up is a share, 0..1. A file without it reports `UNSAID`. Raises
+    VariantError for a task that there is not.
+    """
+    return dict(_read("task", path("task", task)).metrics)
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -289,15 +303,40 @@ def _read(kind: str, file: Path) -> _Source:
         doc=ast.get_docstring(function) or ast.get_docstring(tree) or "",
         blocks=_literal(tree, "BLOCKS"),
         channels=_literal(tree, "CHANNELS"),
+        metrics=_metrics(tree) if kind == "task" else {},
     )
 
 
 def _literal(tree: ast.Module, name: str) -> dict[Any, tuple[int, ...]]:
     """What a file assigns to ``name`` at its top; nothing where it does not."""
-    found: dict[Any, tuple[int, ...]] = {}
+    value = _assigned(tree, name)
+    return {} if value is None else ast.literal_eval(value)
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """The expression that a file last gives ``name`` at its top, with or without an annotation."""
+    found = None
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in node.targets
-        ):
-            found = ast.literal_eval(node.value)
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            found = node.value
     return found
+
+
+def _metrics(tree: ast.Module) -> dict[str, Goal]:
+    """What a task's file says that it reports. Raises Unreadable where that is none."""
+    value = _assigned(tree, "METRICS")
+    if value is None:
+        return UNSAID
+    said = literal(value)
+    if not isinstance(said, dict) or not said:
+        raise Unreadable(value, f'METRICS is {shown(said)} (allowed: {{"name": "max"}}, ...)')
+    for name, goal in said.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Unreadable(value, f"METRICS: no metric's name (got {shown(name)}; allowed: a-z_)")
+        if goal not in ("max", "min"):
+            got = f"got {shown(goal)}; allowed: max, min"
+            raise Unreadable(value, f"METRICS: which way {name} is better ({got})")
+    return said

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from spaces import catalogue
 from spaces.arms import NAME as ARM
 from spaces.config import NAME, Attention, Backbone, Dataset, Training
-from spaces.settings import METRICS, Search
+from spaces.objectives import everywhere
+from spaces.settings import Search
 
 Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -202,6 +203,9 @@ def _hole(properties: dict[str, Schema], key: str, description: str) -> Schema:
 def _objectives(made: Schema) -> Schema:
     """Metrics by name, each in the long or the short form."""
     long = made["additionalProperties"]
-    metrics = {metric: {"anyOf": [long, {"const": goal}]} for metric, goal in METRICS.items()}
+    metrics = {
+        metric: {"anyOf": [long, *({"const": way} for way in sorted(ways))]}
+        for metric, ways in everywhere().items()
+    }
     made = {key: value for key, value in made.items() if key != "additionalProperties"}
     return {**made, "minProperties": 1, "additionalProperties": False, "properties": metrics}

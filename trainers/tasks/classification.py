@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+METRICS: dict[str, str] = {"accuracy": "max", "loss": "min"}
+
 
 class Classification:
     """The task that `task` makes: logits (N, classes) against labels (N,)."""
