@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from spaces import catalogue
@@ -15,6 +16,7 @@ from spaces.reader import Node
 COSTS = ("params", "macs")
 USUAL = ("classification",)
 """The task of a space that names none."""
+AP = re.compile(r"^ap(?=\d*$)")
 FEW = 7
 """So many metrics are listed where one is wrong: COCO has a dozen of boxes, and one of masks."""
 
@@ -64,6 +66,11 @@ def shared(of: Sequence[str]) -> dict[str, Goal]:
     return {name: g for name, g in first.items() if all(o.get(name) == g for o in others)}
 
 
+def judged_by(of: Sequence[str]) -> str:
+    """The first metric of the first task; that of `USUAL` where there is no task."""
+    return next(iter(catalogue.metrics((*of, *USUAL)[0])))
+
+
 def everywhere() -> dict[str, set[Goal]]:
     """Every objective of any task, with the ways in which one or another is better by it."""
     found: dict[str, set[Goal]] = {}
@@ -87,3 +94,10 @@ def refuse_unknown(metric: str, of: Sequence[str]) -> None:
     do = "does not report it" if len(of) == 1 else "do not all report it"
     among = ", ".join([*([listed(allowed, FEW)] if allowed else []), *costs])
     raise VariantError((metric, f"{' and '.join(of)} {do} (allowed: {among})"))
+
+
+def spoken(metric: str) -> str:
+    """A result in words, without the images it is of: ``val_box_ap50`` is ``box AP50``."""
+    part, _, name = metric.partition("_")
+    words = (name if part in ("val", "test", "train") else metric).split("_")
+    return " ".join(AP.sub("AP", word) for word in words)
