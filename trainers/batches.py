@@ -7,7 +7,7 @@ the same order, and a resumed run goes on exactly where it stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -26,7 +26,8 @@ from trainers.network import describe
 from trainers.seeds import derive, stream
 from trainers.team import ALONE, Team
 
-Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) float32 in channels_last, labels (N,)
+Some = Tensor | list[Any]  # one for each image: stacked, or a list where their shapes differ
+Batch = tuple[Some, Some]  # images (N, C, H, W) float32 in channels_last and labels (N,), or lists
 
 
 class Batches(Protocol):
@@ -326,6 +327,14 @@ class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive(*self.seed, "decode", index))
             return self.files.load(path, self.size, train=True, flip=self.flip), index
+
+
+def cut(some: Some, parts: int) -> Sequence[Some]:
+    """So many parts of N images or targets, the first ones larger by one: `Tensor.tensor_split`."""
+    if isinstance(some, Tensor):
+        return some.tensor_split(parts)
+    places = torch.arange(len(some)).tensor_split(parts)
+    return [[some[place] for place in part.tolist()] for part in places]
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:

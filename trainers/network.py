@@ -17,25 +17,7 @@ from trainers import variants
 from trainers.backbones import Attend, Backbone
 from trainers.counting import count_macs, count_params
 from trainers.datasets import Description
-
-
-class Classifier(nn.Module):
-    """A backbone, the mean over its last map, dropout, one linear layer.
-
-    Images (N, C, H, W) -> logits (N, classes).
-    """
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.dropout = nn.Dropout(backbone.dropout)
-        self.fc = nn.Linear(backbone.channels, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits (N, classes) of images x (N, C, H, W)."""
-        y = self.backbone(x).mean((2, 3))
-        logits: torch.Tensor = self.fc(self.dropout(y))
-        return logits
+from trainers.tasks.classification import Classifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,5 +140,5 @@ def check_device(config: Config, device: str | torch.device | None = None) -> to
 
 
 def chance(config: Config) -> float:
-    """The accuracy that a network without knowledge would reach, 0..1."""
+    """What a network without knowledge would reach in the task's metric, 0..1."""
     return task_of(config).chance
