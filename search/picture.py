@@ -11,6 +11,7 @@ from search import tables
 from search.membership import Noise, noise
 from search.pareto import measured
 from search.trial import Trial
+from spaces.objectives import spoken
 
 if TYPE_CHECKING:
     from search.study import Study

@@ -49,6 +49,8 @@ TAKEN = {
 """Keys of a space file that a parameter of that kind cannot be called, beside ``name``."""
 SIZE = "kernel_size"
 """What an attention is given besides, by this name, where its signature has it."""
+HEAD = "detector"
+"""What a task is given besides, by this name, where its signature has it: a network's head."""
 Goal = Literal["max", "min"]
 UNSAID: dict[str, Goal] = {"accuracy": "max", "loss": "min"}
 """What a task reports whose file has no ``METRICS``, as that of classification."""
@@ -66,6 +68,7 @@ class _Source:
     blocks: dict[Any, tuple[int, ...]]
     channels: dict[Any, tuple[int, ...]]
     metrics: dict[str, Goal]
+    heads: tuple[str, ...]
 
 
 def names(kind: str) -> list[str]:
@@ -145,6 +148,19 @@ def metrics(task: str) -> dict[str, Goal]:
     VariantError for a task that there is not.
     """
     return dict(_read("task", path("task", task)).metrics)
+
+
+def heads(task: str) -> list[str]:
+    """The detectors that fit a task, the usual one first; none where it takes no detector.
+
+    From the literal ``DETECTORS = ("faster_rcnn", ...)`` in its file, and people's own, which are
+    not known to fit only one.
+    """
+    if not accepts("task", task, HEAD):
+        return []
+    ours = _own(HEAD)
+    said = _read("task", path("task", task)).heads
+    return [*said, *(name for name in names(HEAD) if name not in {*ours, *said})]
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -241,11 +257,12 @@ def _callable(kind: str, function: ast.FunctionDef) -> None:
     arguments = function.args
     given = [*arguments.posonlyargs, *arguments.args]
     wanted = CALLED_WITH[kind]
-    if kind == "attention":
-        given = [argument for argument in given if argument.arg != SIZE]
+    if kind in BESIDES:
+        given = [argument for argument in given if argument.arg != BESIDES[kind]]
         for argument in arguments.kwonlyargs:
-            if argument.arg == SIZE:
-                raise Unreadable(argument, f"{SIZE} comes from the mapping: put it before the `*`")
+            if argument.arg == BESIDES[kind]:
+                said = f"{argument.arg} is given besides: put it before the `*`"
+                raise Unreadable(argument, said)
     for argument in arguments.kwonlyargs:
         if argument.arg in ("name", *TAKEN.get(kind, ())) or argument.arg.startswith("_"):
             raise Unreadable(argument, f"{argument.arg} cannot be a parameter: call it otherwise")
@@ -304,6 +321,7 @@ def _read(kind: str, file: Path) -> _Source:
         blocks=_literal(tree, "BLOCKS"),
         channels=_literal(tree, "CHANNELS"),
         metrics=_metrics(tree) if kind == "task" else {},
+        heads=tuple(_literal(tree, "DETECTORS")),
     )
 
 
@@ -339,4 +357,7 @@ def _metrics(tree: ast.Module) -> dict[str, Goal]:
         if goal not in ("max", "min"):
             got = f"got {shown(goal)}; allowed: max, min"
             raise Unreadable(value, f"METRICS: which way {name} is better ({got})")
+    if next(iter(said.values())) != "max":
+        wrong = "METRICS: networks are judged by the first, and it goes up"
+        raise Unreadable(value, f"{wrong} (got min; allowed: max, of 0..1)")
     return said

@@ -160,7 +160,7 @@ def table(study: Study, found: tuple[Effect, ...]) -> Table:
 
 
 def records(found: tuple[Effect, ...]) -> list[dict[str, Any]]:
-    """The same as data: a number a cell; accuracies and APs in 0..1, `slower` a share of the latency."""
+    """The same as data: a number a cell; results in 0..1, `slower` a share of the latency."""
     return [
         {
             **dict(effect.stratum),

@@ -90,6 +90,11 @@ def _guessed(study: Study) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name} of {study.chance:g}"
 
 
+def _results(study: Study) -> str:
+    """What trials came to, at the beginning of a sentence."""
+    return "Accuracies" if (study.judged or "").endswith("accuracy") else "Results"
+
+
 def _blocks(study: Study) -> str:
     """At how many blocks each arm was trained; nothing without any."""
     written = study.space.arms
@@ -149,7 +154,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         f"{_said(study, 'training', 'batch_size')}, "
         f"{_said(study, 'training', 'optimizer', 'name')}, learning rate "
         f"{_said(study, 'training', 'optimizer', 'lr')}, "
-        f"{_said(study, 'training', 'schedule', 'name')} schedule). {'Accuracies' if _guessed(study).startswith('an accuracy') else 'Results'} are those of "
+        f"{_said(study, 'training', 'schedule', 'name')} schedule). {_results(study)} are those of "
         "the last epoch, never the best over epochs.",
         "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
     ]
