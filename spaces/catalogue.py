@@ -32,6 +32,7 @@ FOLDERS = {
     "backbone": _ROOT / "trainers" / "backbones",
     "dataset": _ROOT / "trainers" / "datasets",
     "task": _ROOT / "trainers" / "tasks",
+    "detector": _ROOT / "trainers" / "detectors",
 }
 CALLED_WITH = {
     "mapping": ("channels", "stage"),
@@ -40,6 +41,7 @@ CALLED_WITH = {
     "backbone": ("attend", "channels_in", "image_size"),
     "dataset": ("files", "part"),
     "task": ("classes", "label_smoothing"),
+    "detector": ("body", "classes"),
 }
 TAKEN = {
     "attention": ("position", "placement", "mapping"),

@@ -12,17 +12,18 @@ from spaces.config import SGD, Cosine, OneCycle, Step, Training
 
 
 def optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """SGD or AdamW over all parameters, every one of them decayed as in the paper's runs."""
+    """SGD or AdamW over all parameters but frozen ones, each decayed as in the paper's runs."""
     chosen = training.optimizer
+    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if isinstance(chosen, SGD):
         return torch.optim.SGD(
-            network.parameters(),
+            free,
             chosen.lr,
             momentum=chosen.momentum,
             nesterov=chosen.nesterov,
             weight_decay=chosen.weight_decay,
         )
-    return torch.optim.AdamW(network.parameters(), chosen.lr, weight_decay=chosen.weight_decay)
+    return torch.optim.AdamW(free, chosen.lr, weight_decay=chosen.weight_decay)
 
 
 def schedule(training: Training, steps: int) -> Callable[[int], float]:
