@@ -47,12 +47,15 @@ TAKEN = {
     "attention": ("position", "placement", "mapping"),
     "backbone": ("pretrained",),
     "dataset": ("root", "split_seed", "val", "subset", "image_size"),
+    "task": ("detector",),
 }
 """Keys of a space file that a parameter of that kind cannot be called, beside ``name``."""
 SIZE = "kernel_size"
-"""What an attention is given besides, by this name, where its signature has it."""
 HEAD = "detector"
-"""What a task is given besides, by this name, where its signature has it: a network's head."""
+BESIDES = {"attention": SIZE, "task": HEAD}
+"""What an attention and a task are given besides, by this name, where their signature has it: the
+size that a mapping gives, and the detector that is the network's head."""
+FROM = {"attention": "the mapping", "task": "the space"}
 Goal = Literal["max", "min"]
 UNSAID: dict[str, Goal] = {"accuracy": "max", "loss": "min"}
 """What a task reports whose file has no ``METRICS``, as that of classification."""
@@ -246,6 +249,8 @@ def digest(kind: str, name: str) -> str:
 
 def _beside(kind: str, name: str) -> Sequence[str]:
     """The keys that a space file may give the variant besides its own parameters."""
+    if kind == "task":
+        return TAKEN[kind] if accepts(kind, name, HEAD) else ()
     if kind != "attention":
         return TAKEN.get(kind, ())
     if name == "none":
@@ -263,8 +268,9 @@ def _callable(kind: str, function: ast.FunctionDef) -> None:
         given = [argument for argument in given if argument.arg != BESIDES[kind]]
         for argument in arguments.kwonlyargs:
             if argument.arg == BESIDES[kind]:
-                said = f"{argument.arg} is given besides: put it before the `*`"
-                raise Unreadable(argument, said)
+                raise Unreadable(
+                    argument, f"{argument.arg} comes from {FROM[kind]}: put it before the `*`"
+                )
     for argument in arguments.kwonlyargs:
         if argument.arg in ("name", *TAKEN.get(kind, ())) or argument.arg.startswith("_"):
             raise Unreadable(argument, f"{argument.arg} cannot be a parameter: call it otherwise")

@@ -42,11 +42,20 @@ def schema() -> Schema:
     search = _plain(Search, definitions)
     search["properties"]["objectives"] = _objectives(search["properties"]["objectives"])
     training = _open(_plain(Training, definitions))
-    for name in ("SGD", "AdamW", "Cosine", "Step", "OneCycle", "Constant", "Augmentation"):
+    for name in (
+        "SGD",
+        "AdamW",
+        "Cosine",
+        "Step",
+        "Milestones",
+        "OneCycle",
+        "Constant",
+        "Augmentation",
+    ):
         definitions[name] = _open(definitions[name])
     properties = {
         "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
-        "task": _component("task", {}, definitions),
+        "task": _task(definitions),
         "dataset": _component("dataset", _fields(Dataset, definitions), definitions),
         "backbone": _component("backbone", _fields(Backbone, definitions), definitions),
         "attention": _attention(definitions),
@@ -138,6 +147,19 @@ def _attention(definitions: dict[str, Schema]) -> Schema:
         variants.append(_variant("attention", name, own, definitions))
     definitions["attention"] = {"anyOf": variants}
     return _or_choice({"$ref": DEFINITIONS + "attention"})
+
+
+def _task(definitions: dict[str, Schema]) -> Schema:
+    """A task by name, with a detector where it takes one: by its name alone, or whole."""
+    _component("detector", {}, definitions)
+    variants = []
+    for name in catalogue.names("task"):
+        heads = catalogue.heads(name)
+        named = [{"enum": heads}, {"$ref": DEFINITIONS + "detector"}]
+        own = {catalogue.HEAD: {"anyOf": named}} if heads else {}
+        variants.append(_variant("task", name, own, definitions))
+    definitions["task"] = {"anyOf": variants}
+    return _or_choice({"$ref": DEFINITIONS + "task"})
 
 
 def _open(made: Schema) -> Schema:
