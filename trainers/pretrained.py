@@ -156,7 +156,9 @@ def _attention(name: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _bare(name: str, params: str, data: Description, task: str, own: str) -> dict[str, Form]:
+def _bare(
+    name: str, params: str, data: Description, task: str = "classification", own: str = "{}"
+) -> dict[str, Form]:
     """The forms of a network without attention."""
     with variants.blamed("backbone"), torch.device("meta"):
         backbone = Component(name=name, **json.loads(params))
