@@ -312,7 +312,9 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Config:
-        found = misfits(self.backbone.model_dump(), self.attention.model_dump())
+        found = misfits(
+            self.backbone.model_dump(), self.attention.model_dump(), self.task.model_dump()
+        )
         found += targets(self.task.name, self.dataset.name)
         if found:
             raise VariantError(*found)

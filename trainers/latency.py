@@ -3,6 +3,10 @@
 A pass is timed alone, from an idle device to its last result, so a batch's latency is no
 throughput. Whatever else computes on the device meanwhile is in the figures: the interval says how
 steady they were, not how lonely.
+
+Of a detector the parts are timed whose cost is counted (`network.passes`), on as many regions as
+there may be. What cuts regions out and sorts boxes between them is not: how long that takes hangs
+on what the weights make of an image, and no attention is in it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from spaces.config import Config
 from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
-from trainers.network import describe
+from trainers.network import describe, passes
 from trainers.run import PRECISIONS
 from trainers.seeds import stream
 from trainers.train import check_device
@@ -55,9 +59,11 @@ def latency(
     """
     place = check_device(config, device)
     data = describe(config)
+    network = drawn(config, seed=seed)
+    parts = passes(network, data)
     return timed(
-        drawn(config, seed=seed),
-        (data.channels, data.image_size, data.image_size),
+        network if len(parts) == 1 and parts[0][0] is network else Parts(parts),
+        parts[0][1],
         place,
         precision=config.training.precision,
         batch_sizes=batch_sizes,
@@ -66,9 +72,29 @@ def latency(
     )
 
 
+class Parts(nn.Module):
+    """The parts of a detector, one after another: the first on images, the others on regions."""
+
+    def __init__(self, parts: Sequence[tuple[nn.Module, tuple[int, ...], int]]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(module for module, _, _ in parts)
+        self.regions = [(times, *shape) for _, shape, times in parts[1:]]
+        self.batch = torch.empty(0)
+
+    def forward(self, images: torch.Tensor) -> None:
+        """Images (N, C, H, W); their regions are zeros, made when the batch is a new one."""
+        if self.batch is not images:
+            count, self.batch = len(images), images
+            last = torch.channels_last
+            made = [images.new_zeros(n * count, *shape) for n, *shape in self.regions]
+            self.zeros = [zeros.to(memory_format=last) for zeros in made]
+        for part, given in zip(self.parts, (images, *self.zeros), strict=True):
+            part(given)
+
+
 def timed(
     network: nn.Module,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     device: torch.device,
     *,
     precision: str = "float32",

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.config import Config
-from trainers import variants
-from trainers.batches import Batches, Some, cut
+from trainers.batches import Batches, Some, parted
 from trainers.build import build
 from trainers.data import Judge
-from trainers.network import describe
 from trainers.optim import optimizer, schedule
 from trainers.seeds import derive
-from trainers.tasks import Task
+from trainers.tasks import task_of
 from trainers.team import ALONE, Team
 
 Metrics = dict[str, float]
@@ -161,7 +159,7 @@ class Run:
     def _step(self, images: Some, targets: Some) -> None:
         """This process's share of a batch, in the parts that its gradient adds up from."""
         parts = self.training.accumulate
-        pairs = zip(cut(images, parts), cut(targets, parts), strict=True)
+        pairs = zip(parted(images, parts), parted(targets, parts), strict=True)
         for number, (some, theirs) in enumerate(pairs, start=1):
             # the team's gradient is a mean over its processes
             weight = len(some) * self.team.size / self.training.batch_size
@@ -260,11 +258,3 @@ class Run:
             self._drawn = drawn[self.team.rank] if len(drawn) == self.team.size else None
             self._seconds = position["seconds"]
             self._stepping = position.get("stepping", self._seconds)  # older ones: none
-
-
-def task_of(config: Config) -> Task:
-    """The config's task, which knows its number of classes."""
-    make = variants.load("task", config.task.name)
-    smoothing = config.training.label_smoothing
-    task: Task = make(describe(config).classes, smoothing, **config.task.params)
-    return task

@@ -17,7 +17,8 @@ from trainers.batches import open_batches
 from trainers.data import Judge, content, sources
 from trainers.keys import run_key
 from trainers.progress import Stored, foreign
-from trainers.run import Metrics, Run, task_of
+from trainers.run import Metrics, Run
+from trainers.tasks import task_of
 from trainers.team import Team
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from trainers.backbones import Backbone
 from trainers.weights import First
 
 WIDER = 1.6
@@ -45,11 +46,18 @@ class Detector(Protocol):
     structure: Mapping[str, Any]
     first: Mapping[str, First]
 
+    @property
+    def body(self) -> Backbone:
+        """The backbone below the pyramid."""
+
     def passes(self) -> list[Pass]:
         """All that computes on one image in evaluation, convolutions and matrix products."""
 
     def hold(self, loaded: Collection[str]) -> None:
-        """Freeze what is to be frozen of the body, whose entries `loaded` are from a file."""
+        """Freeze what is to be frozen of the body, whose entries `loaded` are from a file.
+
+        Nothing that is not in `loaded` is ever frozen. Called at most once, before training.
+        """
 
 
 def padded(size: int) -> int:

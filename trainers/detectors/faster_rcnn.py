@@ -67,6 +67,12 @@ class FasterRCNN(torchvision.FasterRCNN):  # type: ignore[misc]
         self.transform = Padding()
         self.structure = structure
 
+    @property
+    def body(self) -> Backbone:
+        """The backbone below the pyramid."""
+        body: Backbone = self.backbone.body
+        return body
+
     def passes(self) -> list[Pass]:
         """The image, and each of the proposals."""
         heads = self.roi_heads
@@ -115,7 +121,7 @@ def detector(
       bias (torchvision). auto: statistics with such a file, trained without. What the file lacks,
       such as attention of another kind, is never frozen.
 
-    Raises ValueError for more frozen stages than there are, and for a backbone without strides.
+    Raises ValueError for more frozen stages than there are.
     """
     pyramid = Pyramid(
         body,

@@ -49,9 +49,6 @@ class Pyramid(nn.Module):
         norms: Norms,
     ) -> None:
         super().__init__()
-        if not body.levels:
-            said = "a detector needs the strides of its maps (Backbone's `levels`), it has none"
-            raise VariantError(("name", said))
         if frozen_stages is not None and frozen_stages > len(body.levels):
             allowed = f"0 to {len(body.levels)}"
             said = f"the backbone has no such stage (got {frozen_stages}; allowed: {allowed})"

@@ -69,6 +69,12 @@ class RetinaNet(torchvision.RetinaNet):  # type: ignore[misc]
                 answer["labels"] = answer["labels"] + 1
         return found
 
+    @property
+    def body(self) -> Backbone:
+        """The backbone below the pyramid."""
+        body: Backbone = self.backbone.body
+        return body
+
     def passes(self) -> list[Pass]:
         """The image."""
         return [Pass(Seeing(self.backbone, self.head))]
@@ -100,9 +106,9 @@ def detector(
     detections: boxes that an image is answered with, at most, of a score above score_threshold.
     frozen_stages, norms: as in `faster_rcnn`.
 
-    Raises ValueError for more frozen stages than there are, and for a backbone without strides.
+    Raises ValueError for more frozen stages than there are.
     """
-    last = body.levels[-1][1] if body.levels and p6 == "c5" else channels
+    last = body.levels[-1][1] if p6 == "c5" else channels
     pyramid = Pyramid(
         body,
         channels,
