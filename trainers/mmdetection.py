@@ -1,6 +1,6 @@
 """What MMDetection would have said: the parameters and "FLOPs" that its tool of 2019 counted.
 
-The tables 5 and 6 of the ECA-Net paper hold these, of an image of 800 x 1280, in 10^6 and 10^9.
+Table 5 of the ECA-Net paper holds these, of an image of 800 x 1280, in 10^6 and 10^9.
 Parameters are those that are trained: the stem and the first stage are frozen, attention in it too.
 FLOPs are neither FLOPs nor MACs: a convolution counts one operation for each multiply-add and one
 for each bias, a deconvolution as many as a convolution of its output's size would have, a linear
