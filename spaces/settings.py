@@ -357,7 +357,7 @@ class Search(Strict):
         return [
             (f"objectives.{metric}", f"wrong way (got {objective.goal}; allowed: {better})")
             for metric, objective in self.objectives.items()
-            if objective.goal != (better := known[metric])
+            if objective.goal != (better := known.get(metric, objective.goal))
         ]
 
     def _sampling(self) -> list[tuple[str, str]]:
