@@ -28,6 +28,8 @@ from spaces.config import Config
 from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
+from trainers.datasets import Description
+from trainers.detectors import Detector
 from trainers.network import describe, passes
 from trainers.run import PRECISIONS
 from trainers.seeds import stream
@@ -59,17 +61,22 @@ def latency(
     """
     place = check_device(config, device)
     data = describe(config)
-    network = drawn(config, seed=seed)
-    parts = passes(network, data)
+    network, shape = whole(drawn(config, seed=seed), data)
     return timed(
-        network if len(parts) == 1 and parts[0][0] is network else Parts(parts),
-        parts[0][1],
+        network,
+        shape,
         place,
         precision=config.training.precision,
         batch_sizes=batch_sizes,
         repeats=repeats,
         seconds=seconds,
     )
+
+
+def whole(network: nn.Module, data: Description) -> tuple[nn.Module, tuple[int, ...]]:
+    """What of a network is timed, and the shape of the images that it is given."""
+    parts = passes(network, data)
+    return (Parts(parts) if isinstance(network, Detector) else network), parts[0][1]
 
 
 class Parts(nn.Module):
