@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,10 +20,11 @@ from spaces import catalogue
 from spaces.config import Attention, Component, Config
 from spaces.errors import VariantError
 from spaces.site import Site
-from trainers import pretrained, variants
+from trainers import portable, pretrained, variants
 from trainers.build import module
 from trainers.complexity import count
 from trainers.datasets import Description
+from trainers.keys import plugins
 from trainers.network import assemble, skeleton
 from trainers.optim import optimizer
 
@@ -545,6 +547,51 @@ def test_misfits_are_blamed_on_their_place(tmp_path: Path, monkeypatch: Any) -> 
     catalogue.plug(tmp_path / "single.py")
     with pytest.raises(VariantError, match=r"backbone.name: .* `levels`"):
         skeleton(complete({"name": "single"}), DATA, small("faster_rcnn"))
+
+
+OWN_DETECTOR = '''
+"""Faster R-CNN without a second layer."""
+
+from torch import nn
+
+from trainers.detectors import faster_rcnn
+
+
+def detector(body, classes, *, whole: bool = True) -> nn.Module:
+    """As ours, of 16 channels, or no detector at all."""
+    ours = faster_rcnn.detector(body, classes, channels=16, box_features=8, proposals=5)
+    return ours if whole else nn.Identity()
+'''
+
+
+def test_people_bring_their_own(tmp_path: Path, monkeypatch: Any) -> None:
+    """A plugin's detector goes with any task, is measured, and is part of the run key."""
+    monkeypatch.setattr(catalogue, "_plugins", {})
+    (tmp_path / "small_rcnn.py").write_text(OWN_DETECTOR)
+    catalogue.plug(tmp_path / "small_rcnn.py")
+    base = config("faster_rcnn").model_dump(mode="json")
+    chosen = {**base, "task": {"name": "detection", "detector": "small_rcnn"}}
+    point = Config.model_validate(chosen)
+
+    net = trainers.build(point)
+
+    assert trainers.measure(point).params == sum(p.numel() for p in net.parameters())
+    assert "detector" in plugins(point)
+    chosen["task"]["detector"] = {"name": "small_rcnn", "whole": False}
+    with pytest.raises(VariantError, match=r"task.detector.name: .* no detector: .* passes"):
+        trainers.measure(Config.model_validate(chosen))
+
+
+def test_weights_are_portable_and_a_program_is_refused(tmp_path: Path) -> None:
+    """A file of weights alone fills the same network; there is no program, and it is said why."""
+    base = config("mask_rcnn")
+    net, other = trainers.build(base, seed=1), trainers.build(base, seed=2)
+
+    other.load_state_dict(safetensors.torch.load(portable.weights(net)))
+
+    assert all(a.equal(b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+    with pytest.raises(portable.NotPortable, match="how many boxes"):
+        portable.program(net, base)
 
 
 def test_latency_is_of_the_parts_that_are_counted() -> None:

@@ -95,6 +95,7 @@ def test_a_detector_has_a_name(capsys):
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert (model["params"], model["macs"]) == (44_272_100, 206_336_963_584)
     assert model["image_size"] == 800
+    assert model["input"] == [3, 800, 1280]
 
 
 def test_it_is_printed(found, monkeypatch, capsys):
