@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from search.precedents import Noise, Precedents
 from spaces import Config, Space, SpaceError, arms
 from spaces.errors import Problem, counted, listed, nearest
+from spaces.objectives import FEW, USUAL, shared, tasks
 
 if TYPE_CHECKING:
     from search.proposing import Examine
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Stratum = tuple[tuple[str, Any], ...]
 """One value of every block: (("backbone.width", 0.5),)."""
 EFFECTS = (0.001, 0.002, 0.003, 0.005)
-"""Differences of accuracy that a plan says the seeds for: 0.1 to 0.5 points."""
+"""Differences of accuracy, or AP, that a plan says the seeds for: 0.1 to 0.5 points."""
 TWO = 2
 """Seeds below which nothing tells noise from effect, however many blocks there are."""
 WANTED = 0.8
@@ -144,12 +145,15 @@ def plan(
 
 
 def space_metric(space: Space) -> str:
-    """The accuracy that arms are compared by. Raises SpaceError where another comes first."""
+    """The accuracy or AP that arms are compared by. Raises SpaceError where another comes first."""
     from search.pareto import judged
 
     metric = judged(space.search.objectives)
-    if metric is None or not metric.endswith("accuracy"):
-        said = "arms are compared by an accuracy (allowed: one before any other objective)"
+    if metric is None or space.search.objectives[metric].goal != "max":
+        own = shared(tasks(space.tree) or USUAL)
+        best = [f"{space.search.judge}_{name}" for name, goal in own.items() if goal == "max"]
+        said = "arms are compared by what goes up, as an accuracy does"
+        said += f" (allowed: one before any other objective, of {listed(best, FEW)})"
         raise SpaceError([space.problem("search.objectives", said)])
     return metric
 
@@ -206,6 +210,9 @@ def told(
     aliases = {one.arm: one.of for one in same if one.everywhere}
     against = against or planned.against
     known = results(study)
+    if not shares(known):
+        said = f"{study.judged} is no share of 1 (allowed: results of 0..1, which points are of)"
+        raise SpaceError([Problem(None, "search.objectives", said)])
     if against is not None and against not in known:
         said = f"no such arm{nearest(against, list(known))} (there are: {listed(known)})"
         raise SpaceError([Problem(None, "against", said)])
@@ -229,8 +236,16 @@ def told(
     return Told(space_metric(study.space), comparison, same, strata, caveats)
 
 
+def shares(found: Mapping[str, Mapping[Any, float]]) -> bool:
+    """Whether all results lie in 0..1: what people's own tasks report may be anything."""
+    return all(0 <= value <= 1 for values in found.values() for value in values.values())
+
+
 def resolution(study: Study) -> float:
-    """The smallest step of an accuracy: one of the images that judge; 0 where none counted them."""
+    """The smallest step of an accuracy: one of the images that judge; 0 where none counted them.
+
+    An AP has smaller steps and no smallest one: it is taken to be as coarse, to be safe.
+    """
     told = (trial.images for trial in study.trials if trial.images is not None)
     counted = next(told, None) or images(study.trials[0])
     return 1 / counted[1] if counted and counted[1] else 0.0

@@ -9,6 +9,7 @@ from search import comparing, statistics, text
 from search.comparing import Plan, Same, Told
 from search.statistics import Comparison
 from spaces.errors import counted
+from spaces.objectives import spoken
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -100,7 +101,7 @@ def told(name: str, told: Told | None) -> Iterator[str]:
         yield ""
         heading, *rows = pair_rows(found)
         yield text.columns(heading, rows, left=["pair"])
-        yield f"differences in points (0.01 of an accuracy); {_noise(found)}"
+        yield f"differences in points (0.01 of {spoken(told.metric)}); {_noise(found)}"
         yield ""
         yield from (statistics.sentence(pair, found.margin) for pair in found.pairs)
     yield from told.caveats

@@ -175,14 +175,14 @@ def confirmation(study: Study) -> Confirmation:
     means = [one.mean for one in known if one.mean is not None]
     from search.shrinkage import rank_correlation, shrinkage
 
-    accurate = study.judged.endswith("accuracy")  # a loss has no points to lose
+    rising = study.rising()  # a loss has no points to lose
     correlation = rank_correlation(searched, means)
     return Confirmation(
         study=confirms.study,
         searched=confirms.metric,
         judged=study.judged,
         networks=tuple(sorted(found, key=lambda one: one.arm)),
-        shrinkage=shrinkage(searched, means) if means and accurate else None,
+        shrinkage=shrinkage(searched, means) if means and rising else None,
         spearman=correlation.spearman,
         kendall=correlation.kendall,
         added=any("search.replicates" in changes for changes in study.history.edits),

@@ -107,8 +107,18 @@ def label(config: Config, kernels: Mapping[str, int], values: Values) -> str:
         words.append("k" + "-".join(_by_stage(kernels)))
     if config.attention.position not in (None, "final"):
         words.append(str(config.attention.position))
-    words += [_word(name, value) for name, value in values.items() if not SAID.search(name)]
+    words += [
+        _word(name, _task(config) if name == "task" else value)
+        for name, value in values.items()
+        if not SAID.search(name)
+    ]
     return " ".join(words)
+
+
+def _task(config: Config) -> str:
+    """Of several tasks, which: by its detector where it has one."""
+    detector: dict[str, str] = config.task.params.get("detector", {})
+    return detector.get("name", config.task.name)
 
 
 def _word(name: str, value: Any) -> str:

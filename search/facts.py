@@ -10,6 +10,7 @@ from search import pareto
 from search.memory import Memory
 from search.trial import Trial
 from spaces import Space
+from spaces.objectives import judged_by, tasks
 
 if TYPE_CHECKING:
     import optuna
@@ -48,8 +49,24 @@ class Facts:
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing."""
+        """What guessing scores by the task's own metric: the accuracy, say."""
         return float(self.history.study["chance"])
+
+    @property
+    def origins(self) -> dict[str, float]:
+        """What hypervolume is measured from: the reference, and chance for the task's metric."""
+        metric = judged_by(tasks(self.space.tree))
+        ours = [f"{part}_{metric}" for part in ("val", "test")]
+        guessed = {n: self.chance for n in ours if n in self.objectives and self.rising(n)}
+        return {**guessed, **self.reference}
+
+    def rising(self, metric: str | None = None) -> bool:
+        """Whether an objective (what trials are judged by) goes up: then it is a share, 0..1.
+
+        Differences of such are told in points, hundredths of it.
+        """
+        name = metric or self.judged
+        return name is not None and self.objectives[name].goal == "max"
 
     @property
     def started(self) -> float:
@@ -107,7 +124,7 @@ class Facts:
     def hypervolume(self) -> float:
         """What the front is worth; see `search.pareto.study_hypervolume`."""
         return pareto.study_hypervolume(
-            self.trials, self.objectives, chance=self.chance, reference=self.reference
+            self.trials, self.objectives, chance=self.chance, reference=self.origins
         )
 
     def membership(self) -> dict[int, float] | None:

@@ -134,7 +134,7 @@ class Networks:
             return None
         inner = {part: parts.pop(part) for part in INNER}
         parts["attention"] = parts["attention"].model_copy(update=inner)
-        if misfits(parts["backbone"].model_dump(), parts["attention"].model_dump()):
+        if misfits(*(parts[part].model_dump() for part in ("backbone", "attention", "task"))):
             return None
         return Config.model_construct(**parts)
 

@@ -1,6 +1,7 @@
 """The ECA-Net paper's complexities as printed, beside ours, and by which convention they agree.
 
-Tables of Wang et al., CVPR 2020 (table 3), and of their poster there (ResNet-18 and -34).
+Tables of Wang et al., CVPR 2020 (table 3; its detectors are in `paper_coco`), and of their poster
+there (ResNet-18 and -34).
 """
 
 from __future__ import annotations
@@ -112,14 +113,16 @@ def table() -> dict[str, Any]:
 
     JSON data: `models`, each with exact `params` and `macs`, thop's counts, and under `paper` the
     printed cells, each with the conventions that give its very digits; where none does, what is
-    ours stands under `unreconciled`. `elsewhere` are rows of networks that are not here, `claims`
-    figures of the text.
+    ours stands under `unreconciled`. `detectors` are those of table 5 in the same way,
+    `elsewhere` rows of networks that are not here, `claims` figures of the text.
     """
+    from search import paper_coco
+
+    away = [{"name": name, "attention": label, **_cells(cells)} for name, label, cells in ELSEWHERE]
     return {
         "models": [_model(name, label, it) for name, label, it in settings()],
-        "elsewhere": [
-            {"name": name, "attention": label, **_cells(cells)} for name, label, cells in ELSEWHERE
-        ],
+        "detectors": paper_coco.models(),
+        "elsewhere": [*away, *paper_coco.ELSEWHERE],
         "claims": list(CLAIMS),
     }
 
@@ -170,8 +173,8 @@ def _model(name: str, label: str, attention: dict[str, Any]) -> dict[str, Any]:
     tool = TOOLS.get(printed.source)
     counts = {"MACs": cost.macs} if tool is None else {f"thop {tool}": thop[tool]}
     by = {
-        "params_by": list(_agreeing(printed.params, {"": cost.params})),
-        "flops_by": list(_agreeing(printed.flops, counts)),
+        "params_by": list(agreeing(printed.params, {"": cost.params})),
+        "flops_by": list(agreeing(printed.flops, counts)),
     }
     missing = {
         cell: UNRECONCILED[name, label, cell]
@@ -185,7 +188,7 @@ def _cells(printed: Printed) -> dict[str, Any]:
     return {"source": printed.source, "params": printed.params, "flops": printed.flops}
 
 
-def _agreeing(printed: str, counts: dict[str, int]) -> Iterator[str]:
+def agreeing(printed: str, counts: dict[str, int]) -> Iterator[str]:
     """The counts and units that give the digits that are printed: `thop 0.0.22 / 2^30`."""
     digits, suffix = printed[:-1], printed[-1]
     decimals = len(digits.partition(".")[2])
@@ -200,7 +203,8 @@ def text(found: dict[str, Any]) -> str:
     """The table for people: the paper's figures with the convention they are in."""
     heading = ["name", "attention", "params", "macs", "printed", "in", "printed FLOPs", "are"]
     rows = []
-    for model in found["models"]:
+    models = [*found["models"], *found["detectors"]]
+    for model in models:
         paper = model.get("paper")
         cells = (
             ["", "", "", ""] if paper is None else [*_pair(paper, "params"), *_pair(paper, "flops")]
@@ -210,10 +214,15 @@ def text(found: dict[str, Any]) -> str:
     for row in found["elsewhere"]:
         there = [row["params"], "not here", row["flops"], "not here"]
         rows.append([row["name"], row["attention"], "", "", *there])
-    notes = [MACS, "thop: what versions of 2019 counted, neither MACs nor FLOPs (trainers/thop.py)"]
+    notes = [
+        MACS,
+        "detectors: of an image of 800 x 1280, 1000 regions of it, and 100 of them for masks",
+        "thop, MMDetection: what versions of 2019 counted, neither MACs nor FLOPs"
+        " (trainers/thop.py, mmdetection.py)",
+    ]
     notes += (
         f"not reconciled: {cell} of {model['attention']} on {model['name']}: {said}"
-        for model in found["models"]
+        for model in models
         for cell, said in model.get("paper", {}).get("unreconciled", {}).items()
     )
     left = [*heading[:2], "in", "are"]

@@ -11,6 +11,7 @@ from search import tables
 from search.membership import Noise, noise
 from search.pareto import measured
 from search.trial import Trial
+from spaces.objectives import spoken
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -198,7 +199,9 @@ def axis_name(name: str) -> str:
         "latency_ms": "latency of one image, ms",
         "latency_batch_ms": "latency of a batch, ms",
     }
-    return known.get(name, name.replace("val_", "validation ").replace("_", " "))
+    images = {"val": "validation ", "test": "test ", "train": "training "}
+    part = name.partition("_")[0]
+    return known.get(name) or images.get(part, "") + spoken(name)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -169,7 +169,7 @@ def study_run(
     study, trials = snapshot.study, snapshot.trials
     confirms = study.space.search.confirms
     last = max([study.started, *(_stopped(trial) for trial in trials)])
-    history = pareto.history(trials, study.objectives, study.chance, study.reference)
+    history = pareto.history(trials, study.objectives, study.chance, study.origins)
     told = [
         Point("hypervolume", volume, milliseconds(trial.ended or last), step)
         for step, (trial, volume) in enumerate(history, start=1)
@@ -205,7 +205,7 @@ def description(snapshot: Snapshot, links: Mapping[int, str], pages: Mapping[str
     study, trials = snapshot.study, snapshot.trials
     counts = {**tables.outcomes(trials), **snapshot.counts}
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    volume = pareto.study_hypervolume(trials, study.objectives, study.chance, study.reference)
+    volume = pareto.study_hypervolume(trials, study.objectives, study.chance, study.origins)
     front = tables.front_markdown(trials, study.objectives, links=links, most=FRONT_ROWS)
     asked = question(study)
     paragraphs = [

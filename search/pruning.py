@@ -1,8 +1,8 @@
 """Which trials stop early: any Optuna pruner by name, under any number of objectives.
 
 Optuna refuses `report` and `should_prune` in a study with several objectives. So beside the main
-study stands a single-objective *curve study* of the accuracy alone. It gets every report, and it is
-what the pruner is asked about.
+study stands a single-objective *curve study* of what trials are judged by. It gets every
+report, and it is what the pruner is asked about.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from search.by_name import SpecError, build, find
 from search.pareto import band, judged
 from search.pareto_pruner import ParetoPruner
 from search.rungs import Rungs
+from spaces.objectives import spoken
 
 __all__ = ["ParetoPruner", "Pruning", "SpecError", "pruner", "warning"]
 
@@ -78,7 +79,8 @@ def warning(spec: Mapping[str, Any] | None, objectives: Collection[str]) -> str 
     """What a person should know of a pruner before it runs: where it does harm, or nothing."""
     if spec is None:
         return None
-    if judged(objectives) is None:
+    metric = judged(objectives)
+    if metric is None:
         return f"{spec['name']} never stops a trial: all objectives are costs, known beforehand"
     if len(objectives) < 2 or spec.get("among") == "cheaper":
         return None
@@ -87,9 +89,9 @@ def warning(spec: Mapping[str, Any] | None, objectives: Collection[str]) -> str 
     if spec["name"] in _PEERLESS:
         return None
     return (
-        f"{spec['name']} compares accuracy alone and stops trials that are on the front: small "
-        "networks look like bad ones. In a replay of 440 recorded curves median stopping killed "
-        "22.4 of 25 front members. Use ParetoPruner, or `among: cheaper`."
+        f"{spec['name']} compares {spoken(metric)} alone and stops trials that are on the front: "
+        "small networks look like bad ones. In a replay of 440 recorded curves median stopping "
+        "killed 22.4 of 25 front members. Use ParetoPruner, or `among: cheaper`."
     )
 
 

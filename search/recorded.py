@@ -33,7 +33,7 @@ class Recorded:
 
     Each of `trials` has finished; its curve is its first replicate's, its value the last epoch's.
     `columns` says what the costs were called (a study knows two: `macs` and `params`). `notes` say
-    what was left out.
+    what was left out, `called` what a study had called the value.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Recorded:
     reference: Mapping[str, float]
     chance: float
     notes: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def metric(self) -> str:
@@ -129,6 +130,8 @@ def of_study(study: Study) -> Recorded:
     for, or to the end, and where no objective is a cost that is known before training.
     """
     metric, tolerances = study.judged, pareto.foreseen(study.objectives)
+    if metric is not None and not study.rising() and not metric.endswith("loss"):
+        raise TableError(f"{study.folder}: a replay knows what goes up, and losses (got {metric})")
     if metric is None or not tolerances:
         raise TableError(
             f"{study.folder}: a replay needs one objective that is trained for and a cost known "
@@ -152,7 +155,8 @@ def of_study(study: Study) -> Recorded:
         objectives=_objectives(goal, tolerances),
         columns={name: name for name in tolerances},
         reference={name: study.reference[name] for name in tolerances},
-        chance=study.chance,
+        chance=study.origins.get(metric, study.chance),
+        called=metric,
         notes=(said,) if lost else (),
     )
 

@@ -86,8 +86,8 @@ def compare(
 ) -> Comparison:
     """Every pair of arms, or every arm with `against`, over the blocks that all arms have.
 
-    `results[arm][block]` is an accuracy (0..1), `margin` the difference that would matter, in the
-    same unit. `resolution` is the smallest step of an accuracy, 1 / number of images: differences
+    `results[arm][block]` is an accuracy or AP (0..1), `margin` the difference that would matter, in
+    the same unit. `resolution` is the smallest step of an accuracy, 1 / number of images: they
     are never taken to be less noisy than counting images makes them (variance resolution^2 / 6),
     so that results that happen to be the same claim no certainty.
 
@@ -235,7 +235,7 @@ def _check(
     for name, scores in results.items():
         for block, score in scores.items():
             if not 0 <= score <= 1:  # NaN too
-                raise ValueError(f"an accuracy lies in 0..1 (got {score} of {name} at {block})")
+                raise ValueError(f"a result lies in 0..1 (got {score} of {name} at {block})")
 
 
 def _arm(name: str, scores: Mapping[Block, float]) -> ArmResult:

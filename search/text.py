@@ -14,6 +14,7 @@ from search import pareto, store, tables
 from search.membership import noise
 from search.spending import limits
 from spaces.errors import counted
+from spaces.objectives import spoken
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -187,8 +188,8 @@ def worth(study: Study) -> str:
     if study.space.arms is not None:
         return counted(len(front), "network")
     start = [f"{name} {tables.number(value)}" for name, value in study.reference.items()]
-    if study.judged is not None and study.judged.endswith("accuracy"):
-        start = [f"accuracy {study.chance:.4g}", *start]
+    if study.judged in study.origins and study.judged not in study.reference:
+        start = [f"{spoken(study.judged)} {study.chance:.4g}", *start]
     volume = f"hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
     return f"{counted(len(front), 'network')}, {volume}"
 

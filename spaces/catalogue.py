@@ -32,6 +32,7 @@ FOLDERS = {
     "backbone": _ROOT / "trainers" / "backbones",
     "dataset": _ROOT / "trainers" / "datasets",
     "task": _ROOT / "trainers" / "tasks",
+    "detector": _ROOT / "trainers" / "detectors",
 }
 CALLED_WITH = {
     "mapping": ("channels", "stage"),
@@ -40,15 +41,24 @@ CALLED_WITH = {
     "backbone": ("attend", "channels_in", "image_size"),
     "dataset": ("files", "part"),
     "task": ("classes", "label_smoothing"),
+    "detector": ("body", "classes"),
 }
 TAKEN = {
     "attention": ("position", "placement", "mapping"),
     "backbone": ("pretrained",),
     "dataset": ("root", "split_seed", "val", "subset", "image_size"),
+    "task": ("detector",),
 }
 """Keys of a space file that a parameter of that kind cannot be called, beside ``name``."""
 SIZE = "kernel_size"
-"""What an attention is given besides, by this name, where its signature has it."""
+HEAD = "detector"
+BESIDES = {"attention": SIZE, "task": HEAD}
+"""What an attention and a task are given besides, by this name, where their signature has it: the
+size that a mapping gives, and the detector that is the network's head."""
+FROM = {"attention": "the mapping", "task": "the space"}
+Goal = Literal["max", "min"]
+UNSAID: dict[str, Goal] = {"accuracy": "max", "loss": "min"}
+"""What a task reports whose file has no ``METRICS``, as that of classification."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _plugins: dict[tuple[str, str], Path] = {}
 
@@ -62,6 +72,9 @@ class _Source:
     doc: str
     blocks: dict[Any, tuple[int, ...]]
     channels: dict[Any, tuple[int, ...]]
+    metrics: dict[str, Goal]
+    heads: tuple[str, ...]
+    targets: frozenset[str]
 
 
 def names(kind: str) -> list[str]:
@@ -131,6 +144,37 @@ def channels(params: dict[str, Any]) -> tuple[int, ...] | None:
 def depths(name: str) -> tuple[int | None, ...]:
     """The depths that a backbone's ``BLOCKS`` lists, None for one without depth."""
     return tuple(_read("backbone", path("backbone", name)).blocks)
+
+
+def metrics(task: str) -> dict[str, Goal]:
+    """What a task reports of the images that judge, and which way each is better.
+
+    From the literal ``METRICS = {"box_ap": "max", ...}`` in its file; the first is what networks
+    are judged by, and what goes up is a share, 0..1. A file without it reports `UNSAID`. Raises
+    VariantError for a task that there is not.
+    """
+    return dict(_read("task", path("task", task)).metrics)
+
+
+def heads(task: str) -> list[str]:
+    """The detectors that fit a task, the usual one first; none where it takes no detector.
+
+    From the literal ``DETECTORS = ("faster_rcnn", ...)`` in its file, and people's own, which are
+    not known to fit only one.
+    """
+    if not accepts("task", task, HEAD):
+        return []
+    ours = _own(HEAD)
+    said = _read("task", path("task", task)).heads
+    return [*said, *(name for name in names(HEAD) if name not in {*ours, *said})]
+
+
+def targets(kind: str, name: str) -> frozenset[str]:
+    """What a dataset says of its images, or a task asks of them: ``labels``, ``boxes``, ``masks``.
+
+    From the literal ``TARGETS`` in its file, a word or several; labels without it.
+    """
+    return _read(kind, path(kind, name)).targets
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -214,6 +258,8 @@ def digest(kind: str, name: str) -> str:
 
 def _beside(kind: str, name: str) -> Sequence[str]:
     """The keys that a space file may give the variant besides its own parameters."""
+    if kind == "task":
+        return TAKEN[kind] if accepts(kind, name, HEAD) else ()
     if kind != "attention":
         return TAKEN.get(kind, ())
     if name == "none":
@@ -227,11 +273,13 @@ def _callable(kind: str, function: ast.FunctionDef) -> None:
     arguments = function.args
     given = [*arguments.posonlyargs, *arguments.args]
     wanted = CALLED_WITH[kind]
-    if kind == "attention":
-        given = [argument for argument in given if argument.arg != SIZE]
+    if kind in BESIDES:
+        given = [argument for argument in given if argument.arg != BESIDES[kind]]
         for argument in arguments.kwonlyargs:
-            if argument.arg == SIZE:
-                raise Unreadable(argument, f"{SIZE} comes from the mapping: put it before the `*`")
+            if argument.arg == BESIDES[kind]:
+                raise Unreadable(
+                    argument, f"{argument.arg} comes from {FROM[kind]}: put it before the `*`"
+                )
     for argument in arguments.kwonlyargs:
         if argument.arg in ("name", *TAKEN.get(kind, ())) or argument.arg.startswith("_"):
             raise Unreadable(argument, f"{argument.arg} cannot be a parameter: call it otherwise")
@@ -289,15 +337,51 @@ def _read(kind: str, file: Path) -> _Source:
         doc=ast.get_docstring(function) or ast.get_docstring(tree) or "",
         blocks=_literal(tree, "BLOCKS"),
         channels=_literal(tree, "CHANNELS"),
+        metrics=_metrics(tree) if kind == "task" else {},
+        heads=tuple(_literal(tree, "DETECTORS")),
+        targets=_targets(tree),
     )
 
 
 def _literal(tree: ast.Module, name: str) -> dict[Any, tuple[int, ...]]:
     """What a file assigns to ``name`` at its top; nothing where it does not."""
-    found: dict[Any, tuple[int, ...]] = {}
+    value = _assigned(tree, name)
+    return {} if value is None else ast.literal_eval(value)
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """The expression that a file last gives ``name`` at its top, with or without an annotation."""
+    found = None
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in node.targets
-        ):
-            found = ast.literal_eval(node.value)
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            found = node.value
     return found
+
+
+def _targets(tree: ast.Module) -> frozenset[str]:
+    value = _assigned(tree, "TARGETS")
+    said = "labels" if value is None else literal(value)
+    return frozenset([said] if isinstance(said, str) else said)
+
+
+def _metrics(tree: ast.Module) -> dict[str, Goal]:
+    """What a task's file says that it reports. Raises Unreadable where that is none."""
+    value = _assigned(tree, "METRICS")
+    if value is None:
+        return UNSAID
+    said = literal(value)
+    if not isinstance(said, dict) or not said:
+        raise Unreadable(value, f'METRICS is {shown(said)} (allowed: {{"name": "max"}}, ...)')
+    for name, goal in said.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Unreadable(value, f"METRICS: no metric's name (got {shown(name)}; allowed: a-z_)")
+        if goal not in ("max", "min"):
+            got = f"got {shown(goal)}; allowed: max, min"
+            raise Unreadable(value, f"METRICS: which way {name} is better ({got})")
+    if next(iter(said.values())) != "max":
+        wrong = "METRICS: networks are judged by the first, and it goes up"
+        raise Unreadable(value, f"{wrong} (got min; allowed: max, of 0..1)")
+    return said

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from spaces import catalogue, writer
-from spaces.errors import VariantError
-from spaces.fit import misfits, widths
+from spaces.errors import VariantError, listed, nearest, shown
+from spaces.fit import misfits, targets, widths
 from spaces.site import POSITIONS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
@@ -115,6 +117,27 @@ class Step(Strict):
     warmup_epochs: int = Field(default=0, ge=0)
 
 
+class Milestones(Strict):
+    """lr times ``gamma`` after each of these epochs, after a linear warm-up.
+
+    The warm-up is in steps, as MMDetection has it for detectors (500 of them).
+    """
+
+    name: Literal["milestones"]
+    epochs: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=32)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_steps: int = Field(default=0, ge=0, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Milestones:
+        if any(a >= b for a, b in pairwise(self.epochs)):
+            said = (
+                f"not in order (got {shown(self.epochs)}; allowed: each later than the one before)"
+            )
+            raise VariantError(("epochs", said))
+        return self
+
+
 class OneCycle(Strict):
     """Up to lr over the first ``pct_start`` of training, then down (Smith and Topin 2018).
 
@@ -158,7 +181,9 @@ class Training(Strict):
     batch_size: int = Field(default=128, ge=2, le=65_536)
     accumulate: int = Field(default=1, ge=1, le=32_768)
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
-    schedule: Annotated[Cosine | Step | OneCycle | Constant, Field(discriminator="name")] = Cosine()
+    schedule: Annotated[
+        Cosine | Step | Milestones | OneCycle | Constant, Field(discriminator="name")
+    ] = Cosine()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augmentation: Augmentation = Augmentation()
     precision: Literal["float32", "bf16", "fp16"] = "float32"
@@ -175,6 +200,10 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> Training:
+        last = getattr(self.schedule, "epochs", [0])[-1]
+        if last >= self.epochs:
+            said = f"never reached (got {last}; allowed: less than epochs, {self.epochs})"
+            raise VariantError(("schedule.epochs", said))
         warmup = getattr(self.schedule, "warmup_epochs", 0)
         if warmup >= self.epochs:
             raise VariantError(
@@ -203,7 +232,26 @@ def _under(key: str, kind: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task(component: Component) -> Component:
-    return component.model_copy(update=catalogue.check("task", component.model_dump()))
+    head = catalogue.HEAD
+    heads = catalogue.heads(component.name) if component.name in catalogue.names("task") else []
+    own = {key: value for key, value in component.model_dump().items() if key != head or not heads}
+    update = catalogue.check("task", own)
+    if heads:
+        update[head] = _detector(component.name, component.params.get(head), heads)
+    return component.model_copy(update=update)
+
+
+def _detector(task: str, given: Any, heads: Sequence[str]) -> dict[str, Any]:
+    """The detector of a task with all its parameters: written as a name, or as a component."""
+    key = catalogue.HEAD
+    component = given if isinstance(given, dict) else {"name": heads[0] if given is None else given}
+    name = component.get("name")
+    if name not in heads:
+        at = f"{key}.name" if isinstance(given, dict) and "name" in given else key
+        near = nearest(name, heads)
+        said = f"{task} has no such detector{near} (got {shown(name)}; allowed: {listed(heads)})"
+        raise VariantError((at, said))
+    return _under(key, "detector", component)
 
 
 def _backbone(backbone: Backbone) -> Backbone:
@@ -264,7 +312,10 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Config:
-        found = misfits(self.backbone.model_dump(), self.attention.model_dump())
+        found = misfits(
+            self.backbone.model_dump(), self.attention.model_dump(), self.task.model_dump()
+        )
+        found += targets(self.task.name, self.dataset.name)
         if found:
             raise VariantError(*found)
         return self

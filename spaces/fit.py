@@ -9,12 +9,14 @@ from spaces.errors import listed, nearest, shown
 from spaces.width import MAX_WIDTH, MIN_WIDTH
 
 
-def misfits(backbone: dict[str, Any], attention: dict[str, Any]) -> list[tuple[str, str]]:
-    """(dotted key, message) for each misfit of two completed components."""
+def misfits(
+    backbone: dict[str, Any], attention: dict[str, Any], task: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """(dotted key, message) for each misfit of the completed components."""
     blocks = catalogue.blocks(backbone)
     placement = _own("placement", attention["placement"])
     mapping = _own("mapping", attention["mapping"])
-    found = [*_length(backbone.get("width"), blocks), *_clamps(mapping)]
+    found = [*_length(backbone.get("width"), blocks), *_clamps(mapping), *_frozen(backbone, task)]
     found += _repeats("attention.placement.stages", placement.get("stages", []))
     found += _repeats("attention.placement.blocks", placement.get("blocks", []))
     if blocks:
@@ -22,6 +24,16 @@ def misfits(backbone: dict[str, Any], attention: dict[str, Any]) -> list[tuple[s
         found += _blocks(placement.get("blocks", []), blocks)
         found += _profile(mapping.get("kernel_sizes"), blocks)
     return found
+
+
+def targets(task: str, dataset: str) -> list[tuple[str, str]]:
+    """A task that asks what a dataset does not say of its images."""
+    asked, told = catalogue.targets("task", task), catalogue.targets("dataset", dataset)
+    if asked <= told:
+        return []
+    fitting = [name for name in catalogue.names("task") if catalogue.targets("task", name) <= told]
+    said = f"{task} asks for {listed(sorted(asked))}, and {dataset} has {listed(sorted(told))}"
+    return [("task.name", f"{said} (allowed: {listed(fitting) or 'another dataset'})")]
 
 
 def widths(width: Any) -> list[tuple[str, str]]:
@@ -54,6 +66,20 @@ def _clamps(mapping: dict[str, Any]) -> list[tuple[str, str]]:
     if k_min is None or k_max is None or k_min <= k_max:
         return []
     return [("attention.mapping.k_max", f"out of range (got {k_max}; allowed: k_min, {k_min}, on)")]
+
+
+def _frozen(backbone: dict[str, Any], task: dict[str, Any]) -> list[tuple[str, str]]:
+    """A detector keeps weights of a file, and none that were drawn."""
+    detector = _own(catalogue.HEAD, task.get(catalogue.HEAD))
+    if backbone.get("pretrained"):
+        return []
+    said = "nothing to keep without backbone.pretrained"
+    idle = {"frozen_stages": (None, 0), "norms": ("auto", "trained")}
+    return [
+        (f"task.{catalogue.HEAD}.{key}", f"{said} (got {shown(detector[key])}; allowed: {allowed})")
+        for key, allowed in (("frozen_stages", "null, 0"), ("norms", "auto, trained"))
+        if detector.get(key, idle[key][0]) not in idle[key]
+    ]
 
 
 def _repeats(key: str, values: list[Any]) -> list[tuple[str, str]]:

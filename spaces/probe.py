@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -70,12 +70,15 @@ def configured(tree: Node) -> tuple[Config | None, list[Problem]]:
 
 
 def validated(
-    model: type[Model], tree: Node, above: str = ""
+    model: type[Model], tree: Node, above: str = "", context: Mapping[str, Any] | None = None
 ) -> tuple[Model | None, list[Problem]]:
-    """``tree`` as ``model``, or what is wrong with it, each problem at its place."""
+    """``tree`` as ``model``, or what is wrong with it, each problem at its place.
+
+    ``context`` is what the model's validators are to know besides.
+    """
     plain = tree.plain()
     try:
-        return model.model_validate(plain), []
+        return model.model_validate(plain, context=context), []
     except ValidationError as error:
         return None, [
             Problem(

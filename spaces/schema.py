@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from spaces import catalogue
 from spaces.arms import NAME as ARM
 from spaces.config import NAME, Attention, Backbone, Dataset, Training
-from spaces.settings import METRICS, Search
+from spaces.objectives import everywhere
+from spaces.settings import Search
 
 Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -41,11 +42,20 @@ def schema() -> Schema:
     search = _plain(Search, definitions)
     search["properties"]["objectives"] = _objectives(search["properties"]["objectives"])
     training = _open(_plain(Training, definitions))
-    for name in ("SGD", "AdamW", "Cosine", "Step", "OneCycle", "Constant", "Augmentation"):
+    for name in (
+        "SGD",
+        "AdamW",
+        "Cosine",
+        "Step",
+        "Milestones",
+        "OneCycle",
+        "Constant",
+        "Augmentation",
+    ):
         definitions[name] = _open(definitions[name])
     properties = {
         "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
-        "task": _component("task", {}, definitions),
+        "task": _task(definitions),
         "dataset": _component("dataset", _fields(Dataset, definitions), definitions),
         "backbone": _component("backbone", _fields(Backbone, definitions), definitions),
         "attention": _attention(definitions),
@@ -139,6 +149,19 @@ def _attention(definitions: dict[str, Schema]) -> Schema:
     return _or_choice({"$ref": DEFINITIONS + "attention"})
 
 
+def _task(definitions: dict[str, Schema]) -> Schema:
+    """A task by name, with a detector where it takes one: by its name alone, or whole."""
+    _component("detector", {}, definitions)
+    variants = []
+    for name in catalogue.names("task"):
+        heads = catalogue.heads(name)
+        named = [{"enum": heads}, {"$ref": DEFINITIONS + "detector"}]
+        own = {catalogue.HEAD: {"anyOf": named}} if heads else {}
+        variants.append(_variant("task", name, own, definitions))
+    definitions["task"] = {"anyOf": variants}
+    return _or_choice({"$ref": DEFINITIONS + "task"})
+
+
 def _open(made: Schema) -> Schema:
     """A mapping whose every value, except its name, may be a hole."""
     properties = {
@@ -202,6 +225,9 @@ def _hole(properties: dict[str, Schema], key: str, description: str) -> Schema:
 def _objectives(made: Schema) -> Schema:
     """Metrics by name, each in the long or the short form."""
     long = made["additionalProperties"]
-    metrics = {metric: {"anyOf": [long, {"const": goal}]} for metric, goal in METRICS.items()}
+    metrics = {
+        metric: {"anyOf": [long, *({"const": way} for way in sorted(ways))]}
+        for metric, ways in everywhere().items()
+    }
     made = {key: value for key, value in made.items() if key != "additionalProperties"}
     return {**made, "minProperties": 1, "additionalProperties": False, "properties": metrics}

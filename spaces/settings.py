@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from spaces.catalogue import Goal as Goal
 from spaces.config import Component, Strict
 from spaces.errors import VariantError, listed, nearest, shown
 from spaces.latency import LATENCIES
+from spaces.objectives import COSTS, USUAL, goals, refuse_unknown, shared
 
-Goal = Literal["max", "min"]
-
-# What the last epoch or the cost model reports, and which way is better. The best over epochs is no
-# objective: it would be chosen on the very images that it is measured on.
-METRICS: dict[str, Goal] = {
-    "val_accuracy": "max",
-    "val_loss": "min",
-    "test_accuracy": "max",
-    "test_loss": "min",
-    "train_loss": "min",
-    "params": "min",
-    "macs": "min",
-    "latency_ms": "min",
-    "latency_batch_ms": "min",
-}
-COSTS = ("params", "macs")
 TOLERANCES = {"params": 0.01, "macs": 0.01, "latency_ms": 0.05, "latency_batch_ms": 0.05}
 SINGLE_OBJECTIVE = ("CmaEsSampler",)
 
@@ -40,18 +27,22 @@ class Objective(Strict):
     tolerance: float = Field(default=0.0, ge=0, le=1)
 
 
-def _objectives(value: Any) -> Any:
+def _tasks(info: ValidationInfo) -> Sequence[str]:
+    """The tasks of the space whose search is read, which its reader says."""
+    of: Sequence[str] = (info.context or {}).get("tasks") or USUAL
+    return of
+
+
+def _objectives(value: Any, info: ValidationInfo) -> Any:
     """The short form ``params: min`` spelled out; tolerances are those of `TOLERANCES`."""
     if not isinstance(value, dict):
         return value
     if not value:
-        said = f"no objective (got {{}}; allowed: one or more of {listed(METRICS)})"
+        said = f"no objective (got {{}}; allowed: one or more of {listed(goals(_tasks(info)))})"
         raise VariantError(("", said))
     spelled = {}
     for metric, objective in value.items():
-        if metric not in METRICS:
-            said = f"no metric named {metric!r}{nearest(metric, list(METRICS))}"
-            raise VariantError((str(metric), f"{said} (there are: {listed(METRICS)})"))
+        refuse_unknown(str(metric), _tasks(info))
         if isinstance(objective, str):
             if objective not in ("max", "min"):
                 said = f"unknown goal{nearest(objective, ['max', 'min'])}"
@@ -63,9 +54,14 @@ def _objectives(value: Any) -> Any:
     return spelled
 
 
-def _default_objectives() -> dict[str, Objective]:
+def usual_objectives(of: Sequence[str] = USUAL) -> dict[str, Objective]:
+    """What a search without objectives goes by: what the tasks are judged by, params and MACs.
+
+    Costs alone where the tasks report nothing that is the same.
+    """
+    first = list(shared(of).items())[:1]
     costs = {name: Objective(goal="min", tolerance=TOLERANCES[name]) for name in COSTS}
-    return {"val_accuracy": Objective(goal="max"), **costs}
+    return {**{f"val_{name}": Objective(goal=goal) for name, goal in first}, **costs}
 
 
 def _limits(value: Any) -> Any:
@@ -76,13 +72,13 @@ def _limits(value: Any) -> Any:
     return _costs(value, COSTS)
 
 
-def _origins(value: Any) -> Any:
-    return _costs(value, (*COSTS, *LATENCIES))
+def _origins(value: Any, info: ValidationInfo) -> Any:
+    return _costs(value, (*COSTS, *LATENCIES), list(goals(_tasks(info))))
 
 
-def _costs(value: Any, known: tuple[str, ...]) -> Any:
+def _costs(value: Any, known: Sequence[str], besides: Sequence[str] = ()) -> Any:
     for cost in value if isinstance(value, dict) else ():
-        if cost not in known:
+        if cost not in (*known, *besides):
             said = f"no cost named {cost!r}{nearest(cost, known)}"
             raise VariantError((str(cost), f"{said} (there are: {listed(known)})"))
     return value
@@ -279,7 +275,7 @@ class Search(Strict):
     duplicates: Literal["copy", "replicate"] = "copy"
     budget: Budget | None = None
     objectives: Annotated[dict[str, Objective], BeforeValidator(_objectives)] = Field(
-        default_factory=_default_objectives, min_length=1
+        default_factory=usual_objectives, min_length=1
     )
     limits: Limits = Field(default_factory=dict)
     reference: Origins | None = None
@@ -300,9 +296,10 @@ class Search(Strict):
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
-    def _built_and_sensible(self) -> Search:
-        found = [*self._wrong_ways(), *self._sampling(), *self._unjudged()]
-        found += self._untimed()
+    def _built_and_sensible(self, info: ValidationInfo) -> Search:
+        of = _tasks(info)
+        found = [*self._wrong_ways(of), *self._sampling(), *self._unjudged(of)]
+        found += [*self._untimed(), *self._unmeasured()]
         if found:
             raise VariantError(*found)
         return self
@@ -335,22 +332,32 @@ class Search(Strict):
             found.append(("latency.batch_sizes", said))
         return found
 
-    def _unjudged(self) -> list[tuple[str, str]]:
+    def _unmeasured(self) -> Iterator[tuple[str, str]]:
+        """What goes down, is no cost and has no value of guessing, as a loss has."""
+        for name, objective in self.objectives.items():
+            foreseen = name in (*COSTS, *LATENCIES) or name.endswith("loss")
+            if objective.goal == "min" and not foreseen and name not in (self.reference or {}):
+                said = "missing: hypervolume is measured from it, and grows towards 0"
+                yield f"reference.{name}", f"{said} (allowed: the largest value that counts)"
+
+    def _unjudged(self, of: Sequence[str]) -> list[tuple[str, str]]:
         other = "val_" if self.confirms else "test_"
         why = "the test images are for `eca-search confirm` alone"
         if self.confirms:
             why = "validation images are trained on where a study is confirmed"
+        allowed = listed(f"{self.judge}_{name}" for name in shared(of))
         return [
-            (f"objectives.{metric}", f"{why} (allowed: {self.judge}_accuracy, {self.judge}_loss)")
+            (f"objectives.{metric}", f"{why} (allowed: {allowed})")
             for metric in self.objectives
             if metric.startswith(other)
         ]
 
-    def _wrong_ways(self) -> list[tuple[str, str]]:
+    def _wrong_ways(self, of: Sequence[str]) -> list[tuple[str, str]]:
+        known = goals(of)
         return [
             (f"objectives.{metric}", f"wrong way (got {objective.goal}; allowed: {better})")
             for metric, objective in self.objectives.items()
-            if objective.goal != (better := METRICS[metric])
+            if objective.goal != (better := known.get(metric, objective.goal))
         ]
 
     def _sampling(self) -> list[tuple[str, str]]:

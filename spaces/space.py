@@ -17,12 +17,13 @@ from spaces.config import Attention, Config, Dataset, Training
 from spaces.errors import Place, Problem, SpaceError, counted, listed, nearest
 from spaces.find import find
 from spaces.holes import dotted
+from spaces.objectives import USUAL, shared, tasks
 from spaces.overrides import applied
 from spaces.parameters import Parameter, every
 from spaces.paths import READY, absolute, locate
 from spaces.probe import configs, configured, validated
 from spaces.reader import Node, located, read, whole
-from spaces.settings import Search
+from spaces.settings import Search, usual_objectives
 
 SECTIONS = (*Config.model_fields, *arms.KEYS, "search")
 EMPTY = ("stages", "blocks")
@@ -182,7 +183,16 @@ def load(
         said = "a comparison's, and there are no arms (allowed: leave it out)"
         problems.append(Problem(document.value["blocks"].key, "blocks", said))
     written = document.value.get("search", Node({}, document.place))
-    search, wrong = validated(Search, written, "search")
+    named = tasks(tree)
+    of = named or USUAL
+    search, wrong = validated(Search, written, "search", {"tasks": of})
+    if not named:  # of a task that there is not, that is what is wrong
+        wrong = [problem for problem in wrong if not problem.key.startswith("search.objectives")]
+    if search is not None and "objectives" not in written.value:
+        search = search.model_copy(update={"objectives": usual_objectives(of)})
+        if not shared(of):
+            said = f"{' and '.join(of)} report nothing that is the same (allowed: name what counts)"
+            problems.append(Problem(written.key or written.place, "search.objectives", said))
     if problems:
         raise SpaceError(_ordered([*problems, *wrong]))
     parameters = tuple(holes.parameters(tree))

@@ -71,9 +71,9 @@ def test_ray_and_mlflow_are_imported_in_one_place_each(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("trainers/")])
-def test_torchvision_stays_in_datasets_and_tasks(file: str) -> None:
+def test_torchvision_stays_in_datasets_detectors_and_tasks(file: str) -> None:
     """The networks and the training loop work with torch alone."""
-    allowed = file.startswith(("trainers/datasets/", "trainers/tasks/"))
+    allowed = file.startswith(("trainers/datasets/", "trainers/detectors/", "trainers/tasks/"))
     assert allowed or "torchvision" not in imported(file)
 
 
@@ -89,6 +89,8 @@ def test_decisions_do_not_know_torch(module: str) -> None:
         ("import spaces", {"torch", "numpy", "optuna", "ray", "mlflow"}),
         ("import trainers", {"torch", "numpy"}),
         ("import trainers.variants", {"torch"}),
+        ("import trainers.build, trainers.complexity, trainers.pretrained", {"torchvision"}),
+        ("import trainers.latency, trainers.portable, trainers.train", {"torchvision"}),
         ("import search", {"torch", "optuna", "ray", "mlflow", "pydantic"}),
         ("import search.study", {"torch", "optuna", "ray", "mlflow"}),
     ],

@@ -11,13 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainers.batches import fits, foresee
     from trainers.build import active, build, kernels, sites
     from trainers.complexity import Complexity, identity, measure
     from trainers.keys import run_key
     from trainers.latency import Latency, latency
     from trainers.progress import begun, history
     from trainers.run import Diverged
+    from trainers.suits import fits, foresee
     from trainers.train import Left, chance, check_device, train
 
 __all__ = [
@@ -52,8 +52,8 @@ _HOMES = {
     "build": "build",
     "chance": "train",
     "check_device": "train",
-    "fits": "batches",
-    "foresee": "batches",
+    "fits": "suits",
+    "foresee": "suits",
     "history": "progress",
     "identity": "complexity",
     "kernels": "build",

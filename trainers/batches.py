@@ -7,7 +7,7 @@ the same order, and a resumed run goes on exactly where it stopped.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,17 +17,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from spaces.config import Config, Training
-from spaces.errors import VariantError, counted
 from trainers import augmentation as augment
-from trainers import cores
-from trainers.data import Indices, Judge, Source, shares, sources, split
-from trainers.datasets import DatasetError, Description, Files, Images
+from trainers import cores, tasks
+from trainers.data import Data, Indices, Judge, Source, sources
+from trainers.datasets import Description, Files, Images
+from trainers.loading import judged, loaded
 from trainers.nearby import brought
 from trainers.network import describe
 from trainers.seeds import derive, stream
+from trainers.suits import check, check_judges, check_team, cut
 from trainers.team import ALONE, Team
+from trainers.uneven import Unequal
 
-Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) float32 in channels_last, labels (N,)
+Some = Tensor | list[Any]  # one for each image: stacked, or a list where their shapes differ
+Batch = tuple[Some, Some]  # images (N, C, H, W) float32 in channels_last and labels (N,), or lists
 
 
 class Batches(Protocol):
@@ -45,35 +48,6 @@ class Batches(Protocol):
         """Every image once as it is, the last batch as small as it comes out."""
 
 
-def fits(config: Config, judge: Judge = "val") -> None:
-    """Check that the recipe suits the data, as far as can be known before the first step.
-
-    Images in memory are read, or taken from the cache; files are counted. The test part is looked
-    at where it judges. Raises DatasetError for
-    data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a subset
-    larger than the data, a share of validation that leaves a side empty, a batch larger than the
-    training set, a crop that the images do not allow.
-    """
-    part, *test = sources(config.dataset, judge)
-    _check(config, part.images())
-    for source in test:
-        source.images()
-
-
-def foresee(config: Config, processes: int = 1) -> None:
-    """Check what `fits` would, as far as it can be told without looking for an image.
-
-    The number of images is known where `subset` says it, or the dataset has the same everywhere.
-    So many `processes` are to share every batch.
-    Raises VariantError as `fits` does, and DatasetError where classes are counted in missing data.
-    """
-    known = describe(config)
-    _check_share(config, processes)
-    if (count := known.images or config.dataset.subset) is not None:
-        _check_batch(config, count)
-    _check_crop(config, known.image_size - 1, "no such padding")
-
-
 def open_batches(
     config: Config,
     device: torch.device,
@@ -87,28 +61,20 @@ def open_batches(
     Of a `team` each process has its share of every batch, in the same order. Raises as `fits` does,
     and VariantError where a share would be empty.
     """
+    tasks.check(config)
     part, *test = found or sources(config.dataset)
     images = _near(part)
-    _check(config, images)
-    training, held = split(
-        images.labels,
-        val=config.dataset.val,
-        seed=config.dataset.split_seed,
-        subset=config.dataset.subset,
-    )
-    if not test:
-        _check_team(config, len(held), team)
-        return (
-            _batches(config, images, training, device, team),
-            _batches(config, images, held, device, team),
-        )
-    unseen = _near(test[0])
-    whole = np.sort(np.concatenate([training, held]))
-    everything = np.arange(len(unseen.labels))
-    _check_team(config, len(everything), team)
+    check(config, images)
+    training, held = cut(config, images)
+    judges, judging = images, held
+    if test:
+        judges = _near(test[0])
+        training, judging = np.sort(np.concatenate([training, held])), np.arange(len(judges.labels))
+    check_team(config, len(judging), team)
+    check_judges(config, judges, images, judging)
     return (
-        _batches(config, images, whole, device, team),
-        _batches(config, unseen, everything, device, team),
+        _batches(config, images, training, device, team),
+        _batches(config, judges, judging, device, team),
     )
 
 
@@ -122,65 +88,27 @@ def bring(config: Config, judge: Judge = "val") -> None:
         _near(source)
 
 
-def _near(source: Source) -> Images | Files:
+def _near(source: Source) -> Data:
     """The images, those on disk in this node's own copy where there is to be one."""
     images = source.images()
-    if isinstance(images, Files) and images.cache is not None:
-        return replace(images, paths=brought(source, images.cache))
-    return images
+    if isinstance(images, Images) or images.cache is None:
+        return images
+    near = brought(source, images.cache)
+    if isinstance(images, Files):
+        return replace(images, paths=near)
+    where = dict(zip(source.files, near, strict=True))
+    return replace(images, paths=tuple(where[path] for path in images.paths))
 
 
 def _batches(
-    config: Config, images: Images | Files, index: Indices, device: torch.device, team: Team
+    config: Config, images: Data, index: Indices, device: torch.device, team: Team
 ) -> Batches:
-    kind = InMemory if isinstance(images, Images) else OnDisk
-    return kind(images, index, describe(config), config.training, device, team)  # type: ignore[arg-type]
-
-
-def _check_team(config: Config, judging: int, team: Team) -> None:
-    """Refuse a batch, or images to judge by, of which a process would have none."""
-    _check_share(config, team.size)
-    if judging < team.size:
-        said = f"{team.size} processes judge by {judging} images (allowed: one or more for each)"
-        raise VariantError(("dataset.val", said))
-
-
-def _check_share(config: Config, processes: int) -> None:
-    """Refuse a batch, or parts of one, of which one of so many processes would have nothing."""
-    size, parts = config.training.batch_size, config.training.accumulate
-    if size // parts < processes:
-        said = f"{processes} processes share a batch, and each part of one"
-        allowed = f"allowed: {processes * parts} or more"
-        raise VariantError(("training.batch_size", f"{said} (got {size}; {allowed})"))
-
-
-def _check(config: Config, images: Images | Files) -> None:
-    """Refuse a recipe that does not suit the images. Raises VariantError."""
-    _check_batch(config, len(images.labels))
+    known = (index, describe(config), config.training, device, team)
+    if isinstance(images, Images):
+        return InMemory(images, *known)
     if isinstance(images, Files):
-        _check_crop(config, 0, "images on disk are always cropped at random scale")
-    else:
-        _check_crop(config, describe(config).image_size - 1, "no such padding")
-
-
-def _check_batch(config: Config, images: int) -> None:
-    """Refuse a batch, a subset or a share of validation that so many images do not allow."""
-    chosen, data = config.training, config.dataset
-    count, _ = shares(images, val=data.val, subset=data.subset)
-    if chosen.batch_size > count:
-        said = "larger than the training set "
-        said += f"(got {chosen.batch_size}; allowed: at most {counted(count, 'image')})"
-        raise VariantError(("training.batch_size", said))
-
-
-def _check_crop(config: Config, largest: int, said: str) -> None:
-    """Refuse more padding than `largest`, saying why."""
-    crop = config.training.augmentation.crop
-    if crop > largest:
-        allowed = f"0..{largest}" if largest else "0"
-        raise VariantError(
-            ("training.augmentation.crop", f"{said} (got {crop}; allowed {allowed})")
-        )
+        return OnDisk(images, *known)
+    return Unequal(images, *known, masks=tasks.targets(config.task.name) == "masks")
 
 
 class InMemory:
@@ -228,7 +156,7 @@ class InMemory:
 
     def ordered(self) -> Iterator[Batch]:
         """Twice the training batch: there is no backward pass to keep activations for."""
-        for index in _judged(self.count, 2 * self.batch_size, self.team):
+        for index in judged(self.count, 2 * self.batch_size, self.team):
             index = index.to(self.pixels.device)
             labels = self.labels.index_select(0, index)
             yield augment.normalise(self._taken(index), self.mean, self.std), labels
@@ -276,7 +204,7 @@ class OnDisk:
 
     def ordered(self) -> Iterator[Batch]:
         """The centre of every image."""
-        for images, index in self._decoded(_judged(self.count, self.batch_size, self.team), None):
+        for images, index in self._decoded(judged(self.count, self.batch_size, self.team), None):
             yield images, self.labels[index].to(self.device)
 
     def _decoded(
@@ -284,32 +212,9 @@ class OnDisk:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images on the device, their places on the CPU) of each batch."""
         decoding = Decoding(self.files, self.places, self.size, self.augmentation.flip, seed)
-        loader: Any = torch.utils.data.DataLoader(
-            decoding,
-            batch_sampler=[index.tolist() for index in order],
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # the global one is not ours to advance
-        )
-        try:
-            for pixels, index in loader:
-                pixels = pixels.to(self.device, non_blocking=True)
-                yield augment.normalise(pixels, self.mean, self.std), index
-        except DatasetError as error:
-            # a worker's exception arrives with its traceback as text
-            raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from None
-
-
-def _judged(count: int, batch_size: int, team: Team) -> list[Tensor]:
-    """Places of the images that this process judges by, batch by batch.
-
-    Every process has as many batches as any other, and no empty one.
-    """
-    places = torch.arange(count)
-    if team.size == 1:
-        return list(places.split(batch_size))
-    batches = min(-(-count // batch_size), count // team.size)
-    return [team.share(batch) for batch in places.tensor_split(batches)]
+        for pixels, index in loaded(decoding, order, self.workers, self.device):
+            pixels = pixels.to(self.device, non_blocking=True)
+            yield augment.normalise(pixels, self.mean, self.std), index
 
 
 class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -345,6 +250,14 @@ def _shared(images: Images) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that they could not be
         return torch.from_numpy(images.pixels)
+
+
+def parted(some: Some, parts: int) -> Sequence[Some]:
+    """So many parts of N images or targets, the first ones larger by one: `Tensor.tensor_split`."""
+    if isinstance(some, Tensor):
+        return some.tensor_split(parts)
+    places = torch.arange(len(some)).tensor_split(parts)
+    return [[some[place] for place in part.tolist()] for part in places]
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:

@@ -16,21 +16,25 @@ from spaces.published import Stage
 from spaces.site import Site
 from trainers import pretrained, variants
 from trainers.datasets import Description
+from trainers.detectors import Detector
 from trainers.network import assemble, describe, skeleton
 from trainers.weights import initialise, seeded
 
 
 def build(config: Config, *, seed: int = 0) -> nn.Module:
-    """The network of a config with the first weights of `seed`: images in, logits out.
+    """The network of a config with the first weights of `seed`: images in, the task's answers out.
 
     Equal seeds give equal weights wherever names and shapes of parameters agree, with or without
     attention. Weights of `backbone.pretrained` take their places then; what that file does not have
-    is as it would be without it. Raises ValueError where the parts do not fit: widths that are not
-    as many as the stages, a kernel size that the attention refuses, a file of another network.
+    is as it would be without it, and a detector may freeze some of what it has. Raises ValueError
+    where the parts do not fit: widths that are not as many as the stages, a kernel size that the
+    attention refuses, a file of another network.
     """
     net = drawn(config, seed=seed)
     if config.backbone.pretrained is not None:
-        pretrained.load(net, config.backbone)
+        loaded = pretrained.load(net, config.backbone)
+        if isinstance(net, Detector):
+            net.hold({name.removeprefix("backbone.") for name in loaded})
     return net
 
 
@@ -48,7 +52,7 @@ def drawn(config: Config, *, seed: int, data: Description | None = None) -> nn.M
         return attention[-1]
 
     with seeded(seed, "network"):
-        net = assemble(config.backbone, data or describe(config), attend)
+        net = assemble(config.backbone, data or describe(config), attend, config.task)
     initialise(net, seed, keep=attention)
     return net
 
@@ -103,7 +107,8 @@ def module(
 
 def sites(config: Config) -> tuple[Site, ...]:
     """Every site that the config's backbone asks about, in the order in which it asks."""
-    return tuple(place.site for place in skeleton(config.backbone, describe(config)).places)
+    bare = skeleton(config.backbone, describe(config), config.task)
+    return tuple(place.site for place in bare.places)
 
 
 def stages(config: Config) -> tuple[Stage, ...]:

@@ -16,7 +16,7 @@ from trainers import variants
 from trainers.build import kernel, module, stands
 from trainers.counting import count_macs, count_params
 from trainers.datasets import Description
-from trainers.network import describe, skeleton
+from trainers.network import CLASSIFICATION, describe, skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Complexity:
     """Parameters and multiply-accumulates of one image in inference (1 MAC = 2 FLOPs).
 
     MACs are those of convolutions and matrix products, PyTorch's `FlopCounterMode` halved: norms,
-    activations, pooling and products element by element count nothing.
+    activations, pooling and products element by element count nothing. A detector's image has the
+    shape that `network.image_of` says, and it looks at as many regions as its parameters allow.
     """
 
     params: int
@@ -46,12 +47,17 @@ def measure(config: Config) -> Complexity:
     per shape; both are remembered, so that the next config of a search touches no tensor at all.
     Raises ValueError as `trainers.build` does.
     """
-    return count(config.backbone, config.attention, describe(config))
+    return count(config.backbone, config.attention, describe(config), config.task)
 
 
-def count(backbone: Component, attention: Attention, data: Description) -> Complexity:
+def count(
+    backbone: Component,
+    attention: Attention,
+    data: Description,
+    task: Component = CLASSIFICATION,
+) -> Complexity:
     """The cost of a backbone with attention, for the images and classes that `data` describes."""
-    bare = skeleton(backbone, data)
+    bare = skeleton(backbone, data, task)
     make = variants.load("attention", attention.name)
     params = json.dumps(attention.params, sort_keys=True)
     total = Complexity(bare.params, bare.macs)
@@ -87,9 +93,11 @@ def identity(config: Config) -> str:
     kind and all its parameters. How the sites and kernels came about is not in it: a placement
     that chooses nothing is no attention, and mappings that agree are the same mapping. A parameter
     that came later (`LATER`, in the attention's file) is not in it either, at the value before it.
+    Of a detector it holds all that shapes its answers; what changes its training alone, such as
+    samples and frozen stages, is in the run key.
     """
     data = describe(config)
-    bare = skeleton(config.backbone, data)
+    bare = skeleton(config.backbone, data, config.task)
     attention = config.attention
     standing = {
         place.site.name: kernel(attention, place.site)
@@ -109,6 +117,7 @@ def identity(config: Config) -> str:
         "backbone": [config.backbone.name, bare.structure],
         "attention": [attention.name, params, attention.position] if standing else None,
         "kernels": standing,
+        **({} if bare.head is None else {"head": bare.head}),
     }
     return digest(network)
 

@@ -50,7 +50,7 @@ ALIKE = {
     *("convolution", "addmm", "mm", "bmm", "mean", "amax", "avg_pool2d", "max_pool2d_with_indices"),
     *("add", "add_", "sub", "mul", "mul_", "div", "clone", "constant_pad_nd"),
     *("relu", "relu_", "hardtanh", "hardtanh_", "sigmoid", "tanh", "silu", "gelu", "hardsigmoid"),
-    *("sqrt", "pow", "_softmax", "native_layer_norm"),
+    *("sqrt", "pow", "_softmax", "native_layer_norm", "upsample_nearest2d"),
     *("t", "transpose", "squeeze", "unsqueeze", "expand", "select", "slice", "unfold", "detach"),
 }
 """Operations that do the same to every image, however many there are."""
@@ -110,11 +110,12 @@ def _convolved(
 
     On all channels PyTorch would first write out all weights, though there is nothing to weigh.
     """
-    if transposed or x.shape[1] != weight.shape[1] * groups:
+    if x.shape[1] != (weight.shape[0] if transposed else weight.shape[1] * groups):
         raise RuntimeError(f"{func} is not a convolution of all channels")
     window = weight[:1, :1]
-    one = func(x[:, :1], window, None, stride, padding, dilation, False, output_padding, 1)
-    return x.new_empty(0, weight.shape[0], *one.shape[2:])
+    one = func(x[:, :1], window, None, stride, padding, dilation, transposed, output_padding, 1)
+    channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    return x.new_empty(0, channels, *one.shape[2:])
 
 
 def _per_image(tensor: torch.Tensor) -> int:

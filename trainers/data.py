@@ -24,6 +24,7 @@ from spaces.durable import write_whole
 from spaces.errors import VariantError
 from trainers import variants
 from trainers.datasets import DatasetError, Files, Images, Part, cache
+from trainers.datasets.scenes import Scenes
 
 if TYPE_CHECKING:
     from spaces.config import Dataset
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Indices = NDArray[np.int64]
 Judge = Literal["val", "test"]
 """Which images a training is judged by: a search's validation images, or the test part."""
+Data = Images | Files | Scenes
 READER = 1  # raised when a reader's pixels or labels change: what older ones decoded is not used
 
 
@@ -47,7 +49,7 @@ class Source:
     files: tuple[Path, ...] = field(compare=False, repr=False)
     sizes: tuple[int, ...] = field(compare=False, repr=False)
 
-    def images(self) -> Images | Files:
+    def images(self) -> Data:
         """The images; the arrays are shared and read-only. Raises DatasetError."""
         return _read(self)
 
@@ -91,7 +93,7 @@ def content(found: tuple[Source, ...]) -> str:
     return "+".join(source.digest() for source in found)
 
 
-def read(dataset: Dataset, part: Part = "train") -> Images | Files:
+def read(dataset: Dataset, part: Part = "train") -> Data:
     """The images of a part: `find`, then `Source.images`. Raises DatasetError."""
     return find(dataset, part).images()
 
@@ -141,12 +143,12 @@ def _share(labels: NDArray[np.int64], order: Indices, count: int) -> Indices:
 
 
 @lru_cache(maxsize=2)
-def _read(source: Source) -> Images | Files:
+def _read(source: Source) -> Data:
     """Images from memory, else from the cache folder, else from their files."""
     signature = source.signature
 
-    def decode() -> Images | Files:
-        images: Images | Files = variants.load("dataset", source.dataset.name)(
+    def decode() -> Data:
+        images: Data = variants.load("dataset", source.dataset.name)(
             list(source.files), source.part, **source.dataset.params
         )
         return images
@@ -154,7 +156,7 @@ def _read(source: Source) -> Images | Files:
     try:
         (cache() / "images").mkdir(parents=True, exist_ok=True)
         with FileLock(cache() / "images" / f"{signature[:16]}.lock"):
-            images: Images | Files | None = _cached(signature)
+            images: Data | None = _cached(signature)
             if images is None:
                 images = decode()
                 images = _mapped(_remember(source, images)) or images
@@ -175,7 +177,7 @@ def _remembered(signature: str) -> str | None:
         return None
 
 
-def _remember(source: Source, images: Images | Files) -> str:
+def _remember(source: Source, images: Data) -> str:
     """Keep decoded images under their content digest, which is returned and kept itself."""
     content = _content(source, images)
     if isinstance(images, Images):
@@ -218,7 +220,7 @@ def _kept(content: str) -> tuple[Path, Path]:
     return folder / f"{content}.labels.npy", folder / f"{content}.npy"
 
 
-def _content(source: Source, images: Images | Files) -> str:
+def _content(source: Source, images: Data) -> str:
     """sha256 of the images, or of their manifest; for want of it of class, name, size of each file.
 
     A run key that was ever given must come out again.

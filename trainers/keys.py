@@ -57,4 +57,6 @@ def plugins(config: Config) -> dict[str, str]:
         for kind, component in components.items()
         if component is not None
     }
+    if detector := config.task.params.get("detector"):
+        digests["detector"] = catalogue.digest("detector", detector["name"])
     return {kind: source for kind, source in digests.items() if source}

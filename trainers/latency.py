@@ -3,6 +3,10 @@
 A pass is timed alone, from an idle device to its last result, so a batch's latency is no
 throughput. Whatever else computes on the device meanwhile is in the figures: the interval says how
 steady they were, not how lonely.
+
+Of a detector the parts are timed whose cost is counted (`network.passes`), on as many regions as
+there may be. What cuts regions out and sorts boxes between them is not: how long that takes hangs
+on what the weights make of an image, and no attention is in it.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from statistics import median
 import torch
 from torch import nn
 
-from spaces.config import Config
+from spaces.config import Component, Config
 from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
-from trainers.network import describe
+from trainers.datasets import Description
+from trainers.detectors import Detector
+from trainers.network import describe, passes
 from trainers.run import PRECISIONS
 from trainers.seeds import stream
 from trainers.train import check_device
@@ -55,9 +61,10 @@ def latency(
     """
     place = check_device(config, device)
     data = describe(config)
+    network, shape = whole(drawn(config, seed=seed), data, config.task)
     return timed(
-        drawn(config, seed=seed),
-        (data.channels, data.image_size, data.image_size),
+        network,
+        shape,
         place,
         precision=config.training.precision,
         batch_sizes=batch_sizes,
@@ -66,9 +73,37 @@ def latency(
     )
 
 
+def whole(
+    network: nn.Module, data: Description, task: Component
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """What of a network is timed, and the shape of the images that it is given."""
+    parts = passes(network, data, task)
+    return (Parts(parts) if isinstance(network, Detector) else network), parts[0][1]
+
+
+class Parts(nn.Module):
+    """The parts of a detector, one after another: the first on images, the others on regions."""
+
+    def __init__(self, parts: Sequence[tuple[nn.Module, tuple[int, ...], int]]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(module for module, _, _ in parts)
+        self.regions = [(times, *shape) for _, shape, times in parts[1:]]
+        self.batch = torch.empty(0)
+
+    def forward(self, images: torch.Tensor) -> None:
+        """Images (N, C, H, W); their regions are zeros, made when the batch is a new one."""
+        if self.batch is not images:
+            count, self.batch = len(images), images
+            last = torch.channels_last
+            made = [images.new_zeros(n * count, *shape) for n, *shape in self.regions]
+            self.zeros = [zeros.to(memory_format=last) for zeros in made]
+        for part, given in zip(self.parts, (images, *self.zeros), strict=True):
+            part(given)
+
+
 def timed(
     network: nn.Module,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     device: torch.device,
     *,
     precision: str = "float32",

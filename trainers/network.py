@@ -12,30 +12,28 @@ import torch
 from torch import nn
 
 from spaces.config import Component, Config
+from spaces.errors import VariantError
 from spaces.site import Site
 from trainers import variants
 from trainers.backbones import Attend, Backbone
 from trainers.counting import count_macs, count_params
 from trainers.datasets import Description
+from trainers.detectors import WIDER, Detector, padded
+from trainers.tasks.classification import Classifier
 
+__all__ = [
+    "Classifier",
+    "Place",
+    "Skeleton",
+    "assemble",
+    "bare",
+    "describe",
+    "image_of",
+    "passes",
+    "skeleton",
+]
 
-class Classifier(nn.Module):
-    """A backbone, the mean over its last map, dropout, one linear layer.
-
-    Images (N, C, H, W) -> logits (N, classes).
-    """
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.dropout = nn.Dropout(backbone.dropout)
-        self.fc = nn.Linear(backbone.channels, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits (N, classes) of images x (N, C, H, W)."""
-        y = self.backbone(x).mean((2, 3))
-        logits: torch.Tensor = self.fc(self.dropout(y))
-        return logits
+CLASSIFICATION = Component(name="classification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """What a network without attention costs (batch of one, inference) and where it asks."""
+    """What a network without attention costs (one image, inference) and where it asks."""
 
     params: int
     macs: int
     places: tuple[Place, ...]
     structure: str
     """The backbone's `structure` as canonical JSON."""
+    head: str | None = None
+    """What stands around the backbone, in the same way; None for a classifier's linear layer."""
 
 
 def describe(config: Config) -> Description:
@@ -64,32 +64,93 @@ def describe(config: Config) -> Description:
     return data
 
 
-def assemble(backbone: Component, data: Description, attend: Attend) -> Classifier:
-    """The backbone, asking `attend` at every position of every block, under its head."""
-    make = variants.load("backbone", backbone.name)
-    body = make(attend, data.channels, data.image_size, **backbone.params)
-    return Classifier(body, data.classes)
+def assemble(
+    backbone: Component, data: Description, attend: Attend, task: Component = CLASSIFICATION
+) -> nn.Module:
+    """The backbone, asking `attend` at every position of every block, under its task's head."""
+    return _headed(bare(backbone, data, attend, task), data, task)
 
 
-def skeleton(backbone: Component, data: Description) -> Skeleton:
-    """The network on the meta device, without attention; remembered, as it costs some 100 ms."""
+def bare(
+    backbone: Component, data: Description, attend: Attend, task: Component = CLASSIFICATION
+) -> Backbone:
+    """The backbone alone. For a detector `stem: auto` is imagenet, whatever the image's size."""
     make = variants.load("backbone", backbone.name)
-    params = json.dumps(backbone.params, sort_keys=True)
-    return _skeleton(make, params, data.channels, data.image_size, data.classes)
+    params = backbone.params
+    if _detects(task) and params.get("stem") == "auto":
+        params["stem"] = "imagenet"  # its strides are what the anchors' sizes come from
+    body: Backbone = make(attend, data.channels, data.image_size, **params)
+    if _detects(task) and not body.levels:
+        said = "no backbone for a detector: it does not say its `levels`, strides and channels"
+        raise VariantError(("name", f"{said} (got {backbone.name})"))
+    return body
+
+
+def _headed(body: Backbone, data: Description, task: Component) -> nn.Module:
+    make = variants.load("task", task.name)
+    with variants.blamed("task.detector" if _detects(task) else "task"):
+        network: nn.Module = make(data.classes, 0.0, **task.params).network(body, data)
+        if _detects(task) and not isinstance(network, Detector):
+            wanted = "structure, first, body, passes and hold (trainers/detectors)"
+            raise VariantError(("name", f"what it makes is no detector: that has {wanted}"))
+    return network
+
+
+def _detects(task: Component) -> bool:
+    return "detector" in task.params
+
+
+def image_of(data: Description, task: Component) -> tuple[int, int, int]:
+    """The shape (C, H, W) of the image that a network's cost is counted at.
+
+    A square for a classifier. A detector's has the shorter side `image_size` and a longer one 1.6
+    times that, both padded to a multiple of 32: 800 x 1280 for 800, as in the tables of
+    MMDetection and of the ECA-Net paper.
+    """
+    size = data.image_size
+    if not _detects(task):
+        return data.channels, size, size
+    return data.channels, padded(size), padded(round(WIDER * size))
+
+
+def passes(
+    network: nn.Module, data: Description, task: Component
+) -> list[tuple[nn.Module, tuple[int, ...], int]]:
+    """The parts that compute on one image: each with the shape it sees, and how many times."""
+    image = image_of(data, task)
+    if not isinstance(network, Detector):
+        return [(network, image, 1)]
+    return [(part.module, part.shape or image, part.times) for part in network.passes()]
+
+
+def skeleton(backbone: Component, data: Description, task: Component = CLASSIFICATION) -> Skeleton:
+    """The network without memory of its own, without attention; remembered: it costs 0.1 s."""
+    known = Description(data.classes, data.channels, data.image_size)
+    chosen = [(c.name, json.dumps(c.params, sort_keys=True)) for c in (backbone, task)]
+    own = variants.load("backbone", backbone.name), variants.load("task", task.name)
+    return _skeleton(*chosen, known, own)
 
 
 @lru_cache(maxsize=4096)
 def _skeleton(
-    make: Callable[..., Backbone], params: str, channels: int, image_size: int, classes: int
+    backbone: tuple[str, str],
+    task: tuple[str, str],
+    data: Description,
+    _own: tuple[Callable[..., Any], ...],
 ) -> Skeleton:
+    """Remembered for functions besides: of one name a plugin may bring another."""
     asked: list[tuple[Site, nn.Module]] = []
 
     def attend(site: Site) -> nn.Module:
         asked.append((site, nn.Identity()))
         return asked[-1][1]
 
-    with variants.blamed("backbone"), torch.device("meta"):
-        net = Classifier(make(attend, channels, image_size, **json.loads(params)), classes)
+    chosen, aim = (Component(name=name, **json.loads(own)) for name, own in (backbone, task))
+    with torch.device("meta"):
+        with variants.blamed("backbone"):
+            body = bare(chosen, data, attend, aim)
+        net = _headed(body, data, aim)
+    structure = json.dumps(body.structure, sort_keys=True)
     sizes: dict[nn.Module, tuple[int, int]] = {}
 
     def note(module: nn.Module, _: Any, output: torch.Tensor) -> None:
@@ -98,7 +159,9 @@ def _skeleton(
     for _, module in asked:
         module.register_forward_hook(note)
     with variants.blamed("backbone"):
-        macs = count_macs(net, channels, image_size, image_size)
+        macs = sum(
+            times * count_macs(part, *shape) for part, shape, times in passes(net, data, aim)
+        )
     places = tuple(Place(site, *sizes[module]) for site, module in asked)
-    structure = json.dumps(net.backbone.structure, sort_keys=True)
-    return Skeleton(count_params(net), macs, places, structure)
+    head = json.dumps(net.structure, sort_keys=True) if isinstance(net, Detector) else None
+    return Skeleton(count_params(net), macs, places, structure, head)

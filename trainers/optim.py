@@ -8,21 +8,22 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from spaces.config import SGD, Cosine, OneCycle, Step, Training
+from spaces.config import SGD, Cosine, Milestones, OneCycle, Step, Training
 
 
 def optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """SGD or AdamW over all parameters, every one of them decayed as in the paper's runs."""
+    """SGD or AdamW over all parameters but frozen ones, each decayed as in the paper's runs."""
     chosen = training.optimizer
+    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if isinstance(chosen, SGD):
         return torch.optim.SGD(
-            network.parameters(),
+            free,
             chosen.lr,
             momentum=chosen.momentum,
             nesterov=chosen.nesterov,
             weight_decay=chosen.weight_decay,
         )
-    return torch.optim.AdamW(network.parameters(), chosen.lr, weight_decay=chosen.weight_decay)
+    return torch.optim.AdamW(free, chosen.lr, weight_decay=chosen.weight_decay)
 
 
 def schedule(training: Training, steps: int) -> Callable[[int], float]:
@@ -32,11 +33,18 @@ def schedule(training: Training, steps: int) -> Callable[[int], float]:
     `warmup_epochs` the factor rises linearly from one step's share to 1. Then `cosine` falls to 0
     over the epochs that are left. `step` counts its epochs from the first of training, so that its
     drops come where they would without a warm-up (Goyal et al. 2017, arXiv:1706.02677, section
-    5.1: 5 epochs of warm-up, drops after 30, 60 and 80). `one_cycle` rises by itself.
+    5.1: 5 epochs of warm-up, drops after 30, 60 and 80); so does `milestones`, whose warm-up is a
+    number of steps. `one_cycle` rises by itself.
     """
     chosen = training.schedule
     total = training.epochs * steps
-    warm = 0 if isinstance(chosen, OneCycle) else chosen.warmup_epochs * steps
+    match chosen:
+        case OneCycle():
+            warm = 0
+        case Milestones():
+            warm = chosen.warmup_steps
+        case _:
+            warm = chosen.warmup_epochs * steps
 
     def factor(step: int) -> float:
         if step < warm:
@@ -46,6 +54,9 @@ def schedule(training: Training, steps: int) -> Callable[[int], float]:
                 return cosine(step - warm, total - warm)
             case Step():
                 return float(chosen.gamma ** (step // steps // chosen.step_size))
+            case Milestones():
+                passed = sum(step // steps >= epoch for epoch in chosen.epochs)
+                return float(chosen.gamma**passed)
             case OneCycle():
                 return one_cycle(step, total, chosen)
             case _:

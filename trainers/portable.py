@@ -14,6 +14,7 @@ from torch import nn
 from spaces.config import Config
 from trainers import checkpoint as checkpoints
 from trainers.build import drawn
+from trainers.detectors import Detector
 from trainers.network import describe
 
 BATCHES = (1, 3)
@@ -76,8 +77,11 @@ def program(network: nn.Module, config: Config) -> bytes:
 
     `torch.export.load(FILE).module()` maps normalised images (N, C, H, W) float32 to logits
     (N, classes), and needs torch alone. What was written is read back and its answers compared with
-    the network's. Raises NotPortable: a person's own attention may do what a graph cannot say.
+    the network's. Raises NotPortable: a person's own attention may do what a graph cannot say, and
+    a detector's answers are as many as it finds.
     """
+    if isinstance(network, Detector):
+        raise NotPortable("how many boxes a detector answers with depends on what it sees")
     data = describe(config)
     draw = torch.Generator().manual_seed(0)
 

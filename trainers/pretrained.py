@@ -2,7 +2,8 @@
 
 A file is PyTorch's or safetensors', told by its content, and holds a state dict, alone or under
 `state_dict`. Names are ours, or what the backbone's `renamed` knows: torchvision's and those of
-the authors of ECA-Net; a `module.` before each of them is no part of the name.
+the authors of ECA-Net; a `module.` before each of them is no part of the name. The file is a
+classifier's, for a detector too: it takes the backbone from there and leaves the rest.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from spaces.config import Backbone, Config
+from spaces.config import Backbone, Component, Config
 from spaces.errors import VariantError
 from spaces.site import POSITIONS
 from trainers import variants
 from trainers.datasets import Description
+from trainers.detectors import Detector
 from trainers.network import assemble, describe
 
 LARGEST = 4 * 2**30
 """Bytes that a file may have, and may unpack to: 16 times a ResNet-152."""
 KEY = "backbone.pretrained"
 HEAD = ("fc.weight", "fc.bias")
+TOP = "backbone.top."
+"""What some backbones have for classifiers alone, and detectors leave out."""
 SEEN = "num_batches_tracked"
 """What a norm has counted: files older than 2018 do not have it, and no result needs it."""
 
@@ -72,25 +76,28 @@ def check(config: Config) -> list[str]:
         return []
     params = json.dumps(backbone.params, sort_keys=True)
     there = _renamed(backbone, _file(backbone.pretrained).forms)
-    return _fitting(there, _bare(backbone.name, params, describe(config)))
+    task = config.task.name, json.dumps(config.task.params, sort_keys=True)
+    return _fitting(there, _bare(backbone.name, params, describe(config), *task))
 
 
-def load(network: nn.Module, backbone: Backbone) -> None:
-    """Put the file's weights into a network whose first weights are drawn.
+def load(network: nn.Module, backbone: Backbone) -> set[str]:
+    """Put the file's weights into a network whose first weights are drawn; the names of those put.
 
     What the file does not have stays as it was drawn: a classifier of other classes, attention
     that is not there or has another shape; either is said in a warning. Raises as `check` does.
+    The names are those of a classifier's entries, `backbone.stem.0.weight`.
     """
     assert backbone.pretrained is not None
     tensors = _renamed(backbone, _tensors(backbone.pretrained))
-    own = network.state_dict()
+    own = _entries(network)
     bare = {name: _form(tensor) for name, tensor in own.items() if not _attention(name)}
     said = _fitting({name: _form(tensor) for name, tensor in tensors.items()}, bare)
-    fresh = set()
+    fresh, put = set(), set()
     for name, tensor in own.items():
         given = tensors.get(name)
         if given is not None and _form(given) == _form(tensor):
             tensor.copy_(given)
+            put.add(name)
         elif _attention(name):
             fresh.add(name.rpartition(".")[0])
     if fresh:
@@ -98,6 +105,14 @@ def load(network: nn.Module, backbone: Backbone) -> None:
         said.append(f"attention is not in the file, or of another shape, and starts anew: {first}")
     for line in said:
         warnings.warn(f"{backbone.pretrained}: {line}", stacklevel=3)
+    return put
+
+
+def _entries(network: nn.Module) -> dict[str, Tensor]:
+    """What of a network may be in the file, by its name in a classifier."""
+    if not isinstance(network, Detector):
+        return network.state_dict()
+    return network.body.state_dict(prefix="backbone.")
 
 
 def _fitting(there: Mapping[str, Form], here: Mapping[str, Form]) -> list[str]:
@@ -127,23 +142,29 @@ def _misfits(there: Mapping[str, Form], here: Mapping[str, Form]) -> Iterator[st
                 yield f"{name} is {found} in the file, {form} here"
         elif found != form:
             yield f"{name} is {found} in the file, {form} here"
+    whole = any(name in HEAD for name in here)
     for name in there:
+        if not whole and name.startswith((*HEAD, TOP)):
+            continue
         if name not in here and not _attention(name):
             yield f"the file has {name}, this network has not"
 
 
 def _attention(name: str) -> bool:
-    """Whether a parameter is attention's: it lies below a position of a block."""
-    return any(part in POSITIONS for part in name.split(".")[:-1])
+    """Whether a parameter is attention's: below a position of a block, or `posts` of timm's."""
+    return any(part in (*POSITIONS, "posts") for part in name.split(".")[:-1])
 
 
 @lru_cache(maxsize=256)
-def _bare(name: str, params: str, data: Description) -> dict[str, Form]:
+def _bare(
+    name: str, params: str, data: Description, task: str = "classification", own: str = "{}"
+) -> dict[str, Form]:
     """The forms of a network without attention."""
     with variants.blamed("backbone"), torch.device("meta"):
-        backbone = Backbone(name=name, **json.loads(params))
-        network = assemble(backbone, data, lambda site: nn.Identity())
-    return {name: _form(tensor) for name, tensor in network.state_dict().items()}
+        backbone = Component(name=name, **json.loads(params))
+        aim = Component(name=task, **json.loads(own))
+        network = assemble(backbone, data, lambda site: nn.Identity(), aim)
+    return {name: _form(tensor) for name, tensor in _entries(network).items()}
 
 
 def _form(tensor: Tensor) -> Form:

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.config import Config
-from trainers import variants
-from trainers.batches import Batches
+from trainers.batches import Batches, Some, parted
 from trainers.build import build
 from trainers.data import Judge
-from trainers.network import describe
 from trainers.optim import optimizer, schedule
 from trainers.seeds import derive
-from trainers.tasks import Task
+from trainers.tasks import task_of
 from trainers.team import ALONE, Team
 
 Metrics = dict[str, float]
@@ -129,21 +127,22 @@ class Run:
         return metrics
 
     def _best(self, judged: Metrics) -> Metrics:
-        """The best accuracy so far; of test images none is chosen by."""
+        """The best figure so far of those that judge; of test images none is chosen by."""
         if self.judge == "test":
             return {}
-        past = (metrics["val_accuracy"] for metrics in self.history)
-        return {"best_val_accuracy": max([judged["accuracy"], *past])}
+        metric = self.task.metric
+        past = (metrics[f"val_{metric}"] for metrics in self.history)
+        return {f"best_val_{metric}": max([judged[metric], *past])}
 
     def _train(self, batches: Batches, pause: Callable[[], None]) -> Metrics:
         """The steps that are left; the figures stay on the device until their end."""
         self.network.train()
         first = (self.epoch - 1) * self.steps
         since = time.perf_counter()
-        for images, labels in batches.shuffled(self.seed, self.epoch, self.done):
+        for images, targets in batches.shuffled(self.seed, self.epoch, self.done):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.optimizer.lr * self.factor(first + self.done)
-            self._step(images, labels)
+            self._step(images, targets)
             self.done += 1
             self._stepping += time.perf_counter() - since
             pause()
@@ -157,19 +156,17 @@ class Run:
             raise Diverged(self.epoch, self.history[-1] if self.history else None)
         return self.task.metrics(figures)
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
+    def _step(self, images: Some, targets: Some) -> None:
         """This process's share of a batch, in the parts that its gradient adds up from."""
         parts = self.training.accumulate
-        pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+        pairs = zip(parted(images, parts), parted(targets, parts), strict=True)
         for number, (some, theirs) in enumerate(pairs, start=1):
             # the team's gradient is a mean over its processes
             weight = len(some) * self.team.size / self.training.batch_size
             with self.team.waiting(self.learning, last=number == parts):
                 with self._precision():
-                    outputs = self.learning(some)
-                    loss = self.task.loss(outputs, theirs) * weight
-                self.scaler.scale(loss).backward()
-            tally = self.task.tally(outputs.detach(), theirs)
+                    loss, tally = self.task.learn(self.learning, some, theirs)
+                self.scaler.scale(loss * weight).backward()
             self._totals = tally if self._totals is None else self._totals + tally
         if self.training.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
@@ -185,12 +182,12 @@ class Run:
         """Every image that judges once, by the averaged weights where there are any."""
         network = self.network if self.average is None else self.average.module
         network.eval()
-        tallies = []
-        for images, labels in batches.ordered():
+        judging = self.task.judge(self.team)
+        for images, targets in batches.ordered():
             with self._precision():
-                tallies.append(self.task.tally(network(images), labels))
+                judging.see(network, images, targets)
             pause()
-        return self.task.metrics(self.team.summed(torch.stack(tallies).sum(0)).tolist())
+        return judging.metrics()
 
     def _precision(self) -> torch.autocast:
         dtype = PRECISIONS[self.training.precision]
@@ -261,11 +258,3 @@ class Run:
             self._drawn = drawn[self.team.rank] if len(drawn) == self.team.size else None
             self._seconds = position["seconds"]
             self._stepping = position.get("stepping", self._seconds)  # older ones: none
-
-
-def task_of(config: Config) -> Task:
-    """The config's task, which knows its number of classes."""
-    make = variants.load("task", config.task.name)
-    smoothing = config.training.label_smoothing
-    task: Task = make(describe(config).classes, smoothing, **config.task.params)
-    return task

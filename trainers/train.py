@@ -17,7 +17,8 @@ from trainers.batches import open_batches
 from trainers.data import Judge, content, sources
 from trainers.keys import run_key
 from trainers.progress import Stored, foreign
-from trainers.run import Metrics, Run, task_of
+from trainers.run import Metrics, Run
+from trainers.tasks import task_of
 from trainers.team import Team
 
 
@@ -140,5 +141,5 @@ def check_device(config: Config, device: str | torch.device | None = None) -> to
 
 
 def chance(config: Config) -> float:
-    """The accuracy that a network without knowledge would reach, 0..1."""
+    """What a network without knowledge would reach in the task's metric, 0..1."""
     return task_of(config).chance

@@ -28,6 +28,7 @@ PACKAGES = {
     "backbone": "trainers.backbones",
     "dataset": "trainers.datasets",
     "task": "trainers.tasks",
+    "detector": "trainers.detectors",
 }
 
 

@@ -49,7 +49,8 @@ def complexity(
     """Print the parameters and MACs of NAMEs, counted without allocating them.
 
     NAME is a backbone at its published size (resnet18 to resnet152 and mobilenetv2 at 224 pixels
-    and 1000 classes, resnet8 to resnet110 at 32 and 10), or a space file, its holes at their
+    and 1000 classes, resnet8 to resnet110 at 32 and 10), a detector over one of them
+    (faster_rcnn_resnet50: 80 classes, an image of 800 x 1280), or a space file, its holes at their
     defaults, or at their first values where they have none. The latency is that of this machine:
     what else runs on it is in it. --paper takes no NAME: every backbone with every attention at the
     paper's settings, what is printed there, and the convention that reconciles the two.
@@ -95,6 +96,10 @@ def complexity(
         rows = [[*row, tables.milliseconds(it)] for row, it in zip(rows, found, strict=True)]
     click.echo(columns(heading, rows, left=heading[:2]))
     click.echo(MACS)
+    for model in models:
+        if "input" in model:
+            _, height, width = model["input"]
+            click.echo(f"{model['name']}: of an image of {height} x {width} pixels, padded")
     if found:
         images = counted(batch or 1, "image")
         click.echo(f"{LATENCY}, of {images} on {found[0].device}")
@@ -107,22 +112,23 @@ def _model(
     from spaces import published as backbones
     from trainers.complexity import count
     from trainers.datasets import Description
-    from trainers.network import describe
+    from trainers.network import describe, image_of
 
-    if name in backbones.names():
+    if _parted(name)[1] in backbones.names():
         _check_attention(attention or "none")
         config, published_size, classes = published(name, {"name": attention or "none"})
         data = Description(classes, 3, image_size or published_size)
     else:
         config = point(name, attention, image_size)
         data = describe(config)
-    cost = count(config.backbone, config.attention, data)
+    cost = count(config.backbone, config.attention, data, config.task)
     return {
         "name": name,
         "attention": config.attention.name,
         "image_size": data.image_size,
         "params": cost.params,
         "macs": cost.macs,
+        **({"input": image_of(data, config.task)} if "detector" in config.task.params else {}),
         **({"latency": _latency(config, data, batch_size)} if batch_size else {}),
     }
 
@@ -132,10 +138,9 @@ def _latency(config: Config, data: Description, batch_size: int) -> dict[str, An
 
     from trainers import check_device
     from trainers.build import drawn
-    from trainers.latency import timed
+    from trainers.latency import timed, whole
 
-    shape = (data.channels, data.image_size, data.image_size)
-    network = drawn(config, seed=0, data=data)
+    network, shape = whole(drawn(config, seed=0, data=data), data, config.task)
     precision, place = config.training.precision, check_device(config)
     (found,) = timed(network, shape, place, precision=precision, batch_sizes=[batch_size])
     return asdict(found)
@@ -165,28 +170,46 @@ def point(source: str, attention: str | None = None, image_size: int | None = No
 def published(name: str, attention: dict[str, Any]) -> tuple[Config, int, int]:
     """A backbone by name and depth, with its published image size in pixels and classes.
 
-    Three stages mean CIFAR-10's 32 and 10, any other number ImageNet's 224 and 1000.
+    Three stages mean CIFAR-10's 32 and 10, any other number ImageNet's 224 and 1000. After the name
+    of a detector it is its body, with COCO's 800 and 80.
     """
     from spaces import Config, catalogue
     from spaces.published import split
 
     check_name(name)
+    detector, name = _parted(name)
     kind, depth = split(name)
     backbone = {"name": kind} if depth is None else {"name": kind, "depth": depth}
     backbone = catalogue.check("backbone", backbone)
     blocks = catalogue.blocks(backbone)
     size, classes = (32, 10) if blocks is not None and len(blocks) == 3 else (224, 1000)
+    dataset, task = "digits", {"name": "classification"}
+    if detector is not None:
+        size, classes, dataset = 800, 80, "coco"
+        fitting = next(t for t in catalogue.names("task") if detector in catalogue.heads(t))
+        task = {"name": fitting, "detector": detector}
     backbone |= {"stem": "cifar" if size == 32 else "imagenet"} if "stem" in backbone else {}
     config = Config.model_validate(
         {
             "name": "published",
-            "dataset": {"name": "digits", "image_size": size},
+            "task": task,
+            "dataset": {"name": dataset, "image_size": size},
             "backbone": backbone,
             "attention": attention,
             "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
         }
     )
     return config, size, classes
+
+
+def _parted(name: str) -> tuple[str | None, str]:
+    """`faster_rcnn_resnet50` as a detector and its body; no detector where the name has none."""
+    from spaces import catalogue
+
+    for detector in catalogue.names("detector"):
+        if name.startswith(f"{detector}_"):
+            return detector, name.removeprefix(f"{detector}_")
+    return None, name
 
 
 def check_name(name: str) -> None:
@@ -196,7 +219,10 @@ def check_name(name: str) -> None:
     from spaces.published import names, split
 
     networks = names()
-    if name in (*networks, *ready()):
+    if name in ready():
+        return
+    name = _parted(name)[1]
+    if name in networks:
         return
     kind, depth = split(name)
     depths = [known for known in map(split, networks) if depth and known[0] == kind and known[1]]

@@ -270,7 +270,8 @@ def _text(
     yield text.columns(heading, cells, left=["pruner"])
     start = ", ".join(f"{found.columns[n]} {cost:,.0f}" for n, cost in found.reference.items())
     yield (
-        f"hypervolume: share of that of all ({of_all:.4f}; {found.metric} above {found.chance:.4g},"
+        f"hypervolume: share of that of all ({of_all:.4f}; {found.called or found.metric} above "
+        f"{found.chance:.4g},"
         f" ln of {start} over the cost); ±: sd over orders"
     )
     for score in scores:

@@ -25,6 +25,7 @@ from search.trial import Trial
 from spaces import arms
 from spaces.errors import counted
 from spaces.latency import Latency
+from spaces.objectives import spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -66,7 +67,8 @@ def section(study: Study) -> Section | None:
     found = effects(study)
     if not found:
         return None
-    said = f"Difference to {plain(study)} in points of accuracy, by attention and block."
+    said = f"Difference to {plain(study)} in points of {spoken(study.judged or '')}, "
+    said += "by attention and block."
     figure = Figure("effects", image(heat(study, found), "svg"), said)
     return Section("Where attention pays", (figure, table(study, found)))
 
@@ -93,12 +95,14 @@ def effects(study: Study) -> tuple[Effect, ...]:
     Of arms that are one network at a block, the first.
     """
     metric = study.judged or ""
-    if study.space.search.confirms is not None or not metric.endswith("accuracy"):
+    if study.space.search.confirms is not None or not study.rising():
         return ()
     control = plain(study)
     if control is None:
         return ()
     found = _searched(study, metric) if study.space.arms is None else comparing.results(study)
+    if not comparing.shares(found):
+        return ()
     twice = set() if study.space.arms is None else _twice(study, control)
     settings = study.space.search.compare
     alpha = settings.alpha
@@ -158,7 +162,7 @@ def table(study: Study, found: tuple[Effect, ...]) -> Table:
 
 
 def records(found: tuple[Effect, ...]) -> list[dict[str, Any]]:
-    """The same as data: a number a cell; accuracies in 0..1, `slower` a share of the latency."""
+    """The same as data: a number a cell; results in 0..1, `slower` a share of the latency."""
     return [
         {
             **dict(effect.stratum),
@@ -328,7 +332,8 @@ def _pair(
 def _caption(study: Study, found: tuple[Effect, ...]) -> str:
     level = f"{100 * (1 - study.space.search.compare.alpha):g} %"
     said = (
-        f"Where attention pays: difference to {plain(study)} in points of accuracy, {level} "
+        f"Where attention pays: difference to {plain(study)} in points of "
+        f"{spoken(study.judged or '')}, {level} "
         "t intervals, sign-flip test with Holm's correction over all rows."
     )
     if study.space.arms is None:

@@ -160,7 +160,7 @@ def _mapped(study: Study, trial: Trial, profile: tuple[int, ...]) -> Mapped:
         (stage.channels, kernel) for stage, kernel in zip(here, profile, strict=True) if kernel
     ]
     differences: dict[str, Difference | str | None] = {}
-    if (study.judged or "").endswith("accuracy"):
+    if study.rising():
         for name, wanted in references(backbone(trial), here).items():
             other = twin(study.trials, trial, here, wanted)
             differences[name] = (

@@ -12,6 +12,7 @@ from search.report import budget, comparison, confirmed, effects, front, mapping
 from search.report.latex import comma_separated, escape, tabular
 from search.report.section import Table
 from spaces import arms
+from spaces.objectives import judged_by, spoken, tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,6 +84,17 @@ def _images(study: Study) -> str:
     return f" ({training:,} images; {judging:,} more held out for validation with a fixed seed)"
 
 
+def _guessed(study: Study) -> str:
+    """What hypervolume is measured from besides costs: `an accuracy of 0.1`."""
+    name = spoken(judged_by(tasks(study.space.tree)))
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name} of {study.chance:g}"
+
+
+def _results(study: Study) -> str:
+    """What trials came to, at the beginning of a sentence."""
+    return "Accuracies" if (study.judged or "").endswith("accuracy") else "Results"
+
+
 def _blocks(study: Study) -> str:
     """At how many blocks each arm was trained; nothing without any."""
     written = study.space.arms
@@ -142,8 +154,8 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         f"{_said(study, 'training', 'batch_size')}, "
         f"{_said(study, 'training', 'optimizer', 'name')}, learning rate "
         f"{_said(study, 'training', 'optimizer', 'lr')}, "
-        f"{_said(study, 'training', 'schedule', 'name')} schedule). Accuracies are those of the "
-        "last epoch, never the best over epochs.",
+        f"{_said(study, 'training', 'schedule', 'name')} schedule). {_results(study)} are those of "
+        "the last epoch, never the best over epochs.",
         "Parameters and multiply-adds were counted before training (1 MAC = 2 FLOPs).",
     ]
     if devices := text.trained_on(study):
@@ -178,7 +190,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
             f"stopped, {counts['failed']} failed; {search.replicates} seed"
             f"{'s' * (search.replicates != 1)} for each that finished. Hypervolume is from "
             + ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
-            + f" and an accuracy of {study.chance:g}."
+            + f" and {_guessed(study)}."
         )
     if len(confirmations) > 1:
         said.append(f"There were {len(confirmations)} confirmations of it.")

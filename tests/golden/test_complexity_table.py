@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from search import paper
+from search import paper, paper_coco
 from search.cli import main
 from search.commands.networks import published
 from trainers.datasets import Description
@@ -69,6 +69,35 @@ def test_what_is_said_of_them_is_so(found, name, label, count, unit, said):
     assert any(text.startswith(said) for text in model["paper"]["unreconciled"].values())
 
 
+def test_every_detector_of_the_authors_is_reconciled(found):
+    """Table 5: trained parameters in 10^6 and MMDetection's operations in 10^9 give its very digits
+    in each of 36 cells; the row that is copied from GCNet has no convention here, which is said.
+    """
+    told = {(m["name"], m["attention"]): m["paper"] for m in found["detectors"]}
+
+    assert len(told) == 19
+    copied = told.pop(("mask_rcnn_resnet50", "GC"))
+    assert {(*paper["params_by"], *paper["flops_by"]) for paper in told.values()} == {
+        ("trained / 10^6", "MMDetection / 10^9")
+    }
+    assert copied["unreconciled"] == {
+        cell: said for (_, _, cell), said in paper_coco.UNRECONCILED.items()
+    }
+    ours = next(m for m in found["detectors"] if m["attention"] == "GC")
+    assert f"{ours['params'] / 1e6:.2f}" == copied["unreconciled"]["params"][:5]
+    assert f"{ours['mmdetection']['flops'] / 1e9:.2f}" == copied["unreconciled"]["flops"][:6]
+
+
+def test_a_detector_has_a_name(capsys):
+    """`faster_rcnn_resnet50` is the table's network, and so is that of another attention."""
+    assert main(["complexity", "faster_rcnn_resnet50", "--attention", "se", "--json"]) == 0
+
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert (model["params"], model["macs"]) == (44_272_100, 206_336_963_584)
+    assert model["image_size"] == 800
+    assert model["input"] == [3, 800, 1280]
+
+
 def test_it_is_printed(found, monkeypatch, capsys):
     """For people a line a network, with what is printed and in which convention it is."""
     monkeypatch.setattr(paper, "table", lambda: found)
@@ -76,10 +105,14 @@ def test_it_is_printed(found, monkeypatch, capsys):
     assert main(["complexity", "--paper"]) == 0
 
     said = capsys.readouterr().out
-    line = next(line for line in said.splitlines() if "resnet50     ECA as released" in line)
+    lines = {tuple(line.split()[:2]): line for line in said.splitlines() if "released" in line}
+    line = lines["resnet50", "ECA"]
     assert "25,557,112" in line
     assert "24.37M" in line
     assert "thop 0.0.22 / 2^30" in line
+    line = lines["retinanet_resnet50", "ECA"]
+    assert "37.74M" in line
+    assert "MMDetection / 10^9" in line
     assert "not reconciled" in said
     assert "1 MAC = 2 FLOPs" in said
 

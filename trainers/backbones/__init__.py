@@ -30,6 +30,8 @@ class Backbone(nn.Module):
     stage, what a detector builds its pyramid on. `structure` says in JSON what was built, all
     choices resolved: two backbones of one file with equal structure, fed alike, are the same
     network. `dropout` is the rate at which the network's authors drop the pooled features.
+    `levels` are the stages' strides and channels: by how much each one's map is smaller than the
+    image, and its channels. A backbone without them cannot carry a detector.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Backbone(nn.Module):
         *,
         top: nn.Module | None = None,
         dropout: float = 0.0,
+        levels: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -49,6 +52,7 @@ class Backbone(nn.Module):
         self.channels = channels
         self.structure = structure
         self.dropout = dropout
+        self.levels = tuple(levels)
 
     def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps after each stage, first to last, for images x (N, C, H, W)."""
@@ -58,6 +62,10 @@ class Backbone(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
+
+    def beginning(self, stages: int) -> list[nn.Module]:
+        """The stem and the first so many stages, as modules."""
+        return [self.stem, *self.stages[:stages]]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The features of images x: (N, channels, h, w)."""

@@ -100,7 +100,7 @@ def backbone(
     beginning = layer(channels_in, channels, 3, stride=2 if start == "imagenet" else 1)
     structure = {"channels": [channels, *outputs, last], "stem": start, "dropout": dropout}
 
-    stages = []
+    stages, levels, smaller = [], [], 2 if start == "imagenet" else 1
     for stage, repeats in enumerate(BLOCKS[None], 1):
         members = []
         for number in range(1, repeats + 1):
@@ -109,11 +109,12 @@ def backbone(
             expansion = expansions[stage - 1]
             members.append(InvertedResidual(ask, channels, outputs[stage - 1], stride, expansion))
             channels = outputs[stage - 1]
+            smaller *= stride
         stages.append(nn.Sequential(*members))
+        levels.append((smaller, channels))
 
-    return Backbone(
-        beginning, stages, last, structure, top=layer(channels, last, 1), dropout=dropout
-    )
+    top = layer(channels, last, 1)
+    return Backbone(beginning, stages, last, structure, top=top, dropout=dropout, levels=levels)
 
 
 def renamed(name: str) -> str:

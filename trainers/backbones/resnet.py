@@ -208,9 +208,9 @@ def backbone(
         own = {"base_width": base_width, "groups": groups}
         return Bottleneck(ask, channels_in, planes, stride, shortcut, early=early, **own)
 
-    channels = planes[0]
+    channels, smaller = planes[0], 1 if start == "cifar" else 4
 
-    stages = []
+    stages, levels = [], []
     for stage, repeats in enumerate(blocks, 1):
         members = []
         for number in range(1, repeats + 1):
@@ -218,7 +218,9 @@ def backbone(
             ask = asking(attend, stage, number)
             members.append(block(ask, channels, planes[stage - 1], halving))
             channels = planes[stage - 1] * expansion
+            smaller *= halving
         stages.append(nn.Sequential(*members))
+        levels.append((smaller, channels))
 
     structure: dict[str, Any] = {
         "depth": depth,
@@ -231,7 +233,8 @@ def backbone(
         structure["stride"] = stride
     if (groups, base_width) != (1, 64):
         structure |= {"groups": groups, "base_width": base_width}
-    return Backbone(beginning(channels_in, planes[0], start), stages, channels, structure)
+    stem_of = beginning(channels_in, planes[0], start)
+    return Backbone(stem_of, stages, channels, structure, levels=levels)
 
 
 def beginning(channels_in: int, channels: int, stem: str) -> nn.Sequential:

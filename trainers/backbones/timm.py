@@ -23,10 +23,23 @@ LEAST = 4
 class Levels(Backbone):
     """A network of timm's, cut where its maps have a new size, attention at each cut."""
 
-    def __init__(self, net: Any, posts: dict[str, nn.Module], channels: int, model: str) -> None:
-        super().__init__(nn.Identity(), [], channels, {"model": model})
+    def __init__(
+        self, net: Any, posts: dict[str, nn.Module], levels: list[tuple[int, int]], model: str
+    ) -> None:
+        super().__init__(nn.Identity(), [], levels[-1][1], {"model": model}, levels=levels)
         self.net = net
         self.posts = nn.ModuleDict(posts)
+
+    def beginning(self, stages: int) -> list[nn.Module]:
+        """What comes before the cut after so many stages, their attention with it."""
+        first, parts = list(self.posts)[:stages], list[nn.Module]()
+        for name, module in self.net.items():
+            if not first:
+                break
+            parts.append(module)
+            if name == first[0]:
+                parts.append(self.posts[first.pop(0)])
+        return parts
 
     def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The map of each stage, first to last, for images x (N, C, H, W)."""
@@ -62,12 +75,12 @@ def backbone(
     net = _cut(model, channels_in)
     sizes, widths = net.feature_info.reduction(), net.feature_info.channels()
     cuts = dict(zip(net.return_layers, zip(sizes, widths, strict=True), strict=True))
-    chosen = {name: width for name, (size, width) in cuts.items() if size >= LEAST}
+    chosen = {name: level for name, level in cuts.items() if level[0] >= LEAST}
     posts = {
         name: asking(attend, stage, 1)("post", width)
-        for stage, (name, width) in enumerate(chosen.items(), 1)
+        for stage, (name, (_, width)) in enumerate(chosen.items(), 1)
     }
-    return Levels(net, posts, widths[-1], model)
+    return Levels(net, posts, list(chosen.values()), model)
 
 
 def _cut(model: str, channels_in: int) -> Any:

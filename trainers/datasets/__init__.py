@@ -4,10 +4,13 @@
     what a network must fit, known without reading an image;
 `find(dataset, part) -> list[Path]`
     the files that `part` ("train" or "test") is read from, fetched first where that is possible;
-`dataset(files, part, *, own parameters) -> Images | Files`
+`dataset(files, part, *, own parameters) -> Images | Files | Scenes`
     the images themselves. Keyword-only parameters are what YAML may set; those named in a set
     `NOT_IN_KEY` of the file change how fast images come, never which: runs that differ in nothing
     else answer for one another.
+
+What is right is one label of each image, unless a literal `TARGETS` of the file says otherwise:
+`{"boxes", "masks"}` are those of the objects in `trainers.datasets.scenes.Scenes`.
 
 "train" is what a search may see: its validation images are cut from there (`trainers.data`).
 "test" is read by the final confirmation alone.

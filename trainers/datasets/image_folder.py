@@ -97,16 +97,21 @@ def decode(opened: Path | IO[bytes], where: str, size: int, *, train: bool, flip
     animation the first frame is taken, of 16 bits the upper 8. Raises DatasetError that says
     `where` it lies.
     """
-    from PIL.Image import DecompressionBombError, DecompressionBombWarning, open
     from torchvision.transforms.v2.functional import pil_to_tensor
+
+    pixels: Tensor = pil_to_tensor(_transform(size, train, flip)(rgb(opened, where)))
+    return pixels.permute(1, 2, 0)
+
+
+def rgb(opened: Path | IO[bytes], where: str) -> Image:
+    """One image file in three channels of 8 bits. Raises DatasetError that says `where` it lies."""
+    from PIL.Image import DecompressionBombError, DecompressionBombWarning, open
 
     try:
         with open(opened, formats=FORMATS) as found:
-            image = _transform(size, train, flip)(_colour(found))
+            return _colour(found)
     except (OSError, SyntaxError, DecompressionBombError, DecompressionBombWarning) as error:
         raise DatasetError(f"dataset.root: {where} cannot be decoded ({error})") from error
-    pixels: Tensor = pil_to_tensor(image)
-    return pixels.permute(1, 2, 0)
 
 
 def _colour(image: Image) -> Image:
