@@ -15,6 +15,7 @@ from typing import Any
 
 from search.history import History, planned
 from search.journal import Record
+from search.pareto_sampler import Choosing, ParetoSampler
 from search.sampling import MainStudy
 from search.trial import RETRIED, Candidate, Trial, digest_int
 from spaces import Space
@@ -55,6 +56,10 @@ class Proposing:
         self._seen: dict[str, int] = {}  # run key -> the trial that has answered, or will
         self._tried: Counter[str] = Counter()  # run key -> trials of it
         self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
+        self._choosing: Choosing | None = None
+        if space.search.sampler.name == ParetoSampler.__name__ and space.arms is None:
+            startup = space.search.sampler.params.get("startup", 6)
+            self._choosing = Choosing(space, self._feasible, startup)
 
     def proposals(self, history: History) -> Iterator[Proposal]:
         """One after another, until as many trials were asked as the study has, or it is exhausted.
@@ -70,6 +75,12 @@ class Proposing:
             elif self._space.arms is not None:
                 self.exhausted = f"every arm is asked: {counted(len(history.trials), 'network')}"
                 return
+            elif self._choosing is not None:
+                wanted = self._choosing.choose(history, set(self._seen))
+                if wanted is None:
+                    wanted = self._unseen(history)
+                if wanted is None:
+                    return
             elif history.useless and history.useless % USELESS == 0:
                 wanted = self._unseen(history)
                 if wanted is None:
@@ -160,6 +171,11 @@ class Proposing:
             else f"no unseen network within limits among {DRAWS:,} random points; {seen} seen"
         )
         return None
+
+    def _feasible(self, values: Values) -> Candidate | None:
+        """What the values are; None where they are no network within the limits."""
+        candidate = self._remembered(values)
+        return None if candidate is None or self._over(candidate) else candidate
 
     def _remembered(self, values: Values) -> Candidate | None:
         """What the values are; None where they are no network."""
