@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize
 
 Array = NDArray[np.float64]
-ROOT5 = float(np.sqrt(5.0))
 STEPS = 25
 """Steps of the search for relevances, scales and noise."""
 JITTER = 1e-6
@@ -38,6 +37,12 @@ class Kernel:
         return self.matern * _matern(_squared(one, other, self.relevance))[0] + self.line * (
             one @ other.T
         )
+
+    @property
+    def single(self) -> Kernel:
+        """The same in single precision."""
+        scales = (np.float32(scale) for scale in (self.matern, self.line, self.noise))
+        return Kernel(self.relevance.astype(np.float32), *scales)
 
     def variances(self, rows: Array) -> Array:
         """Prior variance of each row."""
@@ -79,20 +84,19 @@ class Posterior:
         self._factor = linalg.cholesky(covariance, lower=True, check_finite=False)
         self._weights = linalg.cho_solve((self._factor, True), values, check_finite=False)
 
-    def mean(self, rows: Array) -> Array:
-        """Expected values, shape (len(rows),)."""
-        means: Array = self._kernel(rows, self._rows) @ self._weights
-        return means
-
     def __call__(self, rows: Array) -> tuple[Array, Array]:
-        """Expected values and their standard deviations, that of the noise left out."""
-        across = self._kernel(self._rows, rows)
-        means = across.T @ self._weights
+        """Expected values and their standard deviations, that of the noise left out.
+
+        In single precision: of what is asked for, no more digits matter.
+        """
+        kernel, own = self._kernel.single, rows.astype(np.float32)
+        across = kernel(self._rows.astype(np.float32), own)
+        means = across.T @ self._weights.astype(np.float32)
         solved = linalg.solve_triangular(
-            self._factor, across, lower=True, check_finite=False, overwrite_b=True
+            self._factor.astype(np.float32), across, lower=True, check_finite=False, overwrite_b=True
         )
-        left = self._kernel.variances(rows) - np.einsum("ij,ij->j", solved, solved)
-        return means, np.sqrt(np.maximum(left, 1e-10))
+        left = kernel.variances(own) - np.einsum("ij,ij->j", solved, solved)
+        return means.astype(np.float64), np.sqrt(np.maximum(left, 1e-6)).astype(np.float64)
 
 
 def _unlikeliness(logs: Array, rows: Array, values: Array, extra: Array) -> tuple[float, Array]:
@@ -128,11 +132,11 @@ def _squared(one: Array, other: Array, relevance: Array) -> Array:
     """Squared distances of rows, each feature weighed by its relevance."""
     near = one * relevance
     squares = (near * one).sum(axis=1)[:, None] + (other**2 @ relevance)[None, :]
-    return np.maximum(squares - 2 * near @ other.T, 0.0)
+    return np.maximum(squares - 2 * (near @ other.T), 0)
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:
     """Matern-5/2 of squared distances, and its slope in them."""
-    scaled = ROOT5 * np.sqrt(squared)
+    scaled = np.sqrt(5 * squared)
     fall = np.exp(-scaled)
     return (1 + scaled + scaled**2 / 3) * fall, -5 / 6 * (1 + scaled) * fall

@@ -11,8 +11,9 @@ the undisturbed one would, and the order in which trials ended changes nothing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,157 +101,197 @@ def axes(objectives: Mapping[str, Objective], chance: float, reference: Mapping[
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a trial tells the model: places on the axes of the learnt objectives, to be minimised.
+
+    `extra` is the variance that they have beside the noise of a training, in the same order.
+    """
+
+    trial: Trial
+    place: int
+    mark: int
+    paid: tuple[float, ...]
+    learnt: tuple[float, ...]
+    extra: tuple[float, ...]
+
+
 class Choosing:
     """Chooses for one study; `look` says what values are, None where that cannot be trained."""
 
-    def __init__(self, space: Space, look: Any, startup: int) -> None:
+    def __init__(
+        self, space: Space, look: Callable[[Values], Candidate | None], startup: int
+    ) -> None:
         self._space = space
         self._startup = startup
         self._pool = Pool(space, look)
         self._encoding = Encoding(space)
-        self._kernels: dict[bytes, Kernel] = {}
+        self._kernels: dict[int, tuple[bytes, Kernel]] = {}
+        self._told: dict[int, tuple[Trial, Told]] = {}
+        self._own: dict[str, tuple[int, tuple[float, ...]]] = {}
+        self._axes: list[Axis] = []
 
-    def choose(self, history: History, tried: set[str]) -> Values | None:
+    def choose(self, history: History, tried: Container[str]) -> Values | None:
         """Values of the network to train next, none of those `tried`; None: there is none left."""
         search = self._space.search
-        known = axes(search.objectives, history.study["chance"], history.study["reference"])
+        self._axes = axes(search.objectives, history.study["chance"], history.study["reference"])
         trials = sorted(history.trials.values(), key=lambda trial: (trial.key, trial.number))
-        finished = [trial for trial in trials if trial.outcome == "finished"]
-        front = pareto.front(finished, search.objectives)
-        members = [Point(trial.values, trial) for trial in front]
+        finished = [self._fact(trial) for trial in trials if trial.outcome == "finished"]
+        running = [self._fact(trial) for trial in trials if trial.outcome is None]
+        front = self._front(finished)
         points = [
             point
-            for point in self._pool.candidates(history.asks, members)
+            for point in self._pool.candidates(history.asks, front)
             if point.network.key not in tried
-        ]
-        if not points:
-            points = list(self._pool.rest(tried))[:1]
+        ] or list(itertools.islice(self._pool.rest(tried), 1))
         if not points:
             return None
-        learnt = [axis for axis in known if not axis.known]
-        enough = not learnt or len(finished) >= self._startup
-        if enough:
-            scores = self._gains(points, trials, known, learnt)
+        placed = [self._placed(point) for point in points]
+        places = [place for place, _ in placed]
+        own = np.array([paid for _, paid in placed]).reshape(len(points), -1)
+        learnt = [axis for axis in self._axes if not axis.known]
+        if not learnt:
+            paid = np.array([told.paid for told in (*finished, *running)])
+            scores = free(own, paid.reshape(-1, own.shape[1]), self._ceiling)
+        elif len(finished) < self._startup:
+            scores = self._spread(places, own, [self._fact(trial).place for trial in trials], history.asks)
         else:
-            scores = self._spread(points, trials, history.asks)
+            scores = self._gains(places, own, finished, running)
         best = scores.max()
-        slack = 1e-9 * abs(best)
+        close = np.flatnonzero(scores >= best - 1e-6 * abs(best))
         return min(
-            (point for point, score in zip(points, scores, strict=True) if score >= best - slack),
+            (points[place] for place in close),
             key=lambda point: digest_int(search.seed, point.network.key),
         ).values
 
-    def _spread(self, points: Sequence[Point], trials: Sequence[Trial], asks: int) -> Array:
-        """High where a network is unlike those tried, among those of the cost whose turn it is."""
-        first = [sum(map(math.log, point.network.costs.values())) for point in points]
-        order = np.argsort(first, kind="stable")
-        place = _corput(asks) * (len(points) - 1)
-        turn = np.abs(np.argsort(order, kind="stable") - place)
-        near = turn <= max(8, len(points) // 16)
-        if not trials:
-            return -turn
-        rows = self._rows(trials, points)
-        known, open_ = rows[: len(trials)], rows[len(trials) :]
-        apart = ((open_[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1)
-        return np.where(near, apart, -1.0 - turn)
+    @property
+    def _ceiling(self) -> Array:
+        return np.array([axis.origin for axis in self._axes if axis.known])
 
-    def _rows(self, trials: Sequence[Trial], points: Sequence[Point]) -> Array:
-        return self._encoding(
-            [*trials, *(point.network for point in points)],
-            [*(trial.values for trial in trials), *(point.values for point in points)],
-        )
+    def _placed(self, point: Point) -> tuple[int, tuple[float, ...]]:
+        """Its row in the encoding and its costs on their axes."""
+        network = point.network
+        if network.key not in self._own:
+            place = self._encoding.place(network, point.values)
+            self._own[network.key] = (place, self._paid(network.costs))
+        return self._own[network.key]
+
+    def _paid(self, costs: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(axis.of(costs[axis.name]) for axis in self._axes if axis.known)
+
+    def _fact(self, trial: Trial) -> Told:
+        known = self._told.get(trial.number)
+        if known is None or known[0] is not trial:
+            values = pareto.measured(trial) if trial.outcome == "finished" else {}
+            learnt = tuple(axis.of(values[axis.name]) for axis in self._axes if axis.name in values and not axis.known)
+            told = Told(
+                trial,
+                self._encoding.place(trial, trial.values),
+                digest_int(trial.key),
+                self._paid(trial.costs),
+                learnt,
+                (0.0,) * len(learnt),
+            )
+            known = self._told[trial.number] = (trial, told)
+        return known[1]
+
+    def _front(self, finished: Sequence[Told]) -> list[Point]:
+        if not finished:
+            return []
+        members = pareto.nondominated([(*told.paid, *told.learnt) for told in finished])
+        return [
+            Point(told.trial.values, told.trial)
+            for told, member in zip(finished, members, strict=True)
+            if member
+        ]
+
+    def _spread(self, places: list[int], own: Array, tried: list[int], asks: int) -> Array:
+        """High where a network is unlike those tried, among those of the cost whose turn it is."""
+        order = np.argsort(own.sum(axis=1) if own.shape[1] else np.zeros(len(places)), kind="stable")
+        turn = np.abs(np.argsort(order, kind="stable") - _corput(asks) * (len(places) - 1))
+        if not tried:
+            return -turn
+        rows = self._encoding.rows([*tried, *places])
+        known, candidates = rows[: len(tried)], rows[len(tried) :]
+        apart = ((candidates[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1)
+        return np.where(turn <= max(8, len(places) // 16), apart, -1.0 - turn)
 
     def _gains(
-        self, points: Sequence[Point], trials: Sequence[Trial], known: Sequence[Axis], learnt: Sequence[Axis]
+        self, places: list[int], own: Array, finished: list[Told], running: list[Told]
     ) -> Array:
-        """The expected gain of each point."""
-        costs = [axis for axis in known if axis.known]
-        ceiling = np.array([axis.origin for axis in costs])
-        own = np.array([[a.of(p.network.costs[a.name]) for a in costs] for p in points])
-        own = own.reshape(len(points), len(costs))
-        finished = [trial for trial in trials if trial.outcome == "finished"]
-        running = [trial for trial in trials if trial.outcome is None]
-        if not learnt:
-            paid = np.array([[a.of(t.costs[a.name]) for a in costs] for t in (*finished, *running)])
-            return free(own, paid.reshape(-1, len(costs)), ceiling)
-        told = _observed(trials, learnt)
-        told = _nearest(told, known, KNOWN)
-        rows = self._rows([*(o.trial for o in told), *running], points)
-        rows = rows - rows[: len(told)].mean(axis=0)
-        seen, rest = rows[: len(told)], rows[len(told) :]
-        means, deviations, guessed = [], [], []
-        for place, axis in enumerate(learnt):
-            mean, deviation, guess = self._believed(told, place, seen, rest, len(running))
-            means.append(mean), deviations.append(deviation), guessed.append(guess)
-        paid = [[axis.of(trial.costs[axis.name]) for axis in costs] for trial in (*finished, *running)]
-        paid = np.array(paid).reshape(-1, len(costs))
-        values = np.array([[axis.of(pareto.measured(t)[axis.name]) for axis in learnt] for t in finished])
-        values = np.vstack([values.reshape(len(finished), len(learnt)), np.array(guessed).T.reshape(-1, len(learnt))])
-        return _gain(means, deviations, own, -values[:, 0], np.hstack([paid, values[:, 1:]]),
-                     -learnt[0].origin, np.concatenate([ceiling, [a.origin for a in learnt[1:]]]))
+        """The expected gain of each place."""
+        learnt = [axis for axis in self._axes if not axis.known]
+        known = _chosen(finished, KNOWN)
+        rows = self._encoding.rows([t.place for t in (*known, *running)] + places)
+        rows = rows - rows[: len(known)].mean(axis=0)
+        parts = np.split(rows, [len(known), len(known) + len(running)])
+        order = sorted(range(len(known)), key=lambda n: known[n].mark)[:SKETCH]
+        beliefs = [
+            self._believed(
+                number,
+                parts,
+                np.array([told.learnt[number] for told in known]),
+                np.array([told.extra[number] for told in known]),
+                order,
+            )
+            for number in range(len(learnt))
+        ]
+        means, deviations, guesses = (np.array(part) for part in zip(*beliefs, strict=True))
+        worth = np.vstack(
+            [np.array([t.learnt for t in finished]), guesses.T.reshape(-1, len(learnt))]
+        )
+        paid = np.array([told.paid for told in (*finished, *running)])
+        paid = np.hstack([paid.reshape(len(worth), -1), worth[:, 1:]])
+        front = pareto.nondominated(np.hstack([worth[:, :1], paid]))
+        ceiling = np.concatenate([self._ceiling, [axis.origin for axis in learnt[1:]]])
+        return _gain(
+            means, deviations, own, -worth[front, 0], paid[front], -learnt[0].origin, ceiling
+        )
 
-    def _believed(self, told, place, seen, rest, running):
-        values = np.array([one.values[place] for one in told])
-        extra = np.array([one.extra[place] for one in told])
+    def _believed(
+        self, number: int, parts: list[Array], values: Array, extra: Array, order: list[int]
+    ) -> tuple[Array, Array, Array]:
+        """Mean and deviation of one objective at the candidates, and the means of what runs."""
+        known, running, candidates = parts
         values = _tamed(values)
         middle, scale = values.mean(), max(float(values.std()), 1e-9)
         values, extra = (values - middle) / scale, extra / scale**2
-        kernel = self._kernel(told, place, seen, values, extra)
-        posterior = Posterior(kernel, seen, values, extra)
-        guess = posterior.mean(rest[:running]) if running else np.zeros(0)
-        if running:
-            posterior = Posterior(kernel, np.vstack([seen, rest[:running]]), np.concatenate([values, guess]),
-                                  np.concatenate([extra, np.zeros(running)]))
-        mean, deviation = posterior(rest[running:])
+        kernel = self._kernel(number, known[order], values[order], extra[order])
+        posterior = Posterior(kernel, known, values, extra)
+        guess = np.zeros(0)
+        if len(running):
+            guess = posterior(running)[0]
+            posterior = Posterior(
+                kernel,
+                np.vstack([known, running]),
+                np.concatenate([values, guess]),
+                np.concatenate([extra, np.zeros(len(running))]),
+            )
+        mean, deviation = posterior(candidates)
         return mean * scale + middle, deviation * scale, guess * scale + middle
 
-    def _kernel(self, told, place, seen, values, extra) -> Kernel:
-        order = sorted(range(len(told)), key=lambda n: told[n].hash)[:SKETCH]
+    def _kernel(self, number: int, rows: Array, values: Array, extra: Array) -> Kernel:
+        """The kernel fitted to these, remembered as long as they are the same."""
         mark = hashlib.sha256()
-        for part in (seen[order], values[order], extra[order]):
-            mark.update(np.round(part, 12).tobytes())
-        key = mark.digest() + bytes([place])
-        if key not in self._kernels:
-            self._kernels = {k: v for k, v in self._kernels.items() if k[-1] != place}
-            self._kernels[key] = fitted(seen[order], values[order], extra[order])
-        return self._kernels[key]
+        for part in (rows, values, extra):
+            mark.update(np.ascontiguousarray(part).tobytes())
+        if number not in self._kernels or self._kernels[number][0] != mark.digest():
+            self._kernels[number] = (mark.digest(), fitted(rows, values, extra))
+        return self._kernels[number][1]
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """A trial and what is known of its learnt objectives, as places on their axes.
-
-    `extra` is the variance that this has beside the noise of a training.
-    """
-
-    trial: Trial
-    values: tuple[float, ...]
-    extra: tuple[float, ...]
-    hash: str
-
-
-def _observed(trials: Sequence[Trial], learnt: Sequence[Axis]) -> list[Observed]:
-    whole = []
-    for trial in trials:
-        if trial.outcome == "finished":
-            known = pareto.measured(trial)
-            values = tuple(axis.of(known[axis.name]) for axis in learnt)
-            whole.append(Observed(trial, values, (0.0,) * len(learnt), _mark(trial)))
-    return whole
-
-
-def _mark(trial: Trial) -> str:
-    return hashlib.sha256(trial.key.encode()).hexdigest()
-
-
-def _nearest(told: list[Observed], known: Sequence[Axis], most: int) -> list[Observed]:
+def _chosen(told: list[Told], most: int) -> list[Told]:
+    """Those that are read: half of them the nearest to the front, half any."""
     if len(told) <= most:
         return told
-    points = np.array([[a.of(pareto.measured(o.trial)[a.name]) for a in known] for o in told])
-    rank = pareto.ranks(points)
-    near = sorted(range(len(told)), key=lambda n: (rank[n], told[n].hash))[: most // 2]
-    others = sorted(set(range(len(told))) - set(near), key=lambda n: told[n].hash)[: most - len(near)]
-    return [told[n] for n in sorted((*near, *others))]
+    points = np.array([(*one.learnt, *one.paid) for one in told])
+    front = points[pareto.nondominated(points)]
+    no_more = (front[None, :, 1:] <= points[:, None, 1:]).all(axis=2)
+    gaps = np.where(no_more, points[:, :1] - front[None, :, 0], 0.0).max(axis=1)
+    near = sorted(range(len(told)), key=lambda n: (gaps[n], told[n].mark))[: most // 2]
+    taken = set(near)
+    others = sorted((n for n in range(len(told)) if n not in taken), key=lambda n: told[n].mark)
+    return [told[n] for n in sorted((*near, *others[: most - len(near)]))]
 
 
 def _tamed(values: Array) -> Array:
@@ -260,38 +301,61 @@ def _tamed(values: Array) -> Array:
     return np.minimum(values, limit) if limit > middle else values
 
 
-def _gain(means, deviations, own, worth, paid, floor, ceiling) -> Array:
-    others = len(means) - 1
-    if others == 0:
-        return _one(-means[0], deviations[0], own, worth, paid, floor, ceiling)
+def _gain(
+    means: Array,
+    deviations: Array,
+    own: Array,
+    worth: Array,
+    paid: Array,
+    floor: float,
+    ceiling: Array,
+) -> Array:
+    """The expected gain, means over the other learnt objectives where there are any."""
+    if len(means) == 1:
+        return _screened(-means[0], deviations[0], own, worth, paid, floor, ceiling)
     total = np.zeros(len(own))
-    for node in _nodes(others):
-        sides = [m + z * d for m, d, z in zip(means[1:], deviations[1:], node, strict=True)]
-        costs = np.hstack([own, np.array(sides).T])
-        total += _one(-means[0], deviations[0], costs, worth, paid, floor, ceiling)
+    for node in _nodes(len(means) - 1):
+        sides = means[1:].T + deviations[1:].T * node
+        costs = np.hstack([own, sides])
+        total += _screened(-means[0], deviations[0], costs, worth, paid, floor, ceiling)
     return total / SIDES
 
 
-def _one(mean, deviation, costs, worth, paid, floor, ceiling):
-    chosen = np.arange(len(mean))
-    if costs.shape[1] > 1 and len(mean) > SHORT:
-        by_one = sum(
-            expected_gain(mean, deviation, costs[:, [c]], worth, paid[:, [c]], floor, ceiling[[c]])
-            for c in range(costs.shape[1])
+def _screened(
+    mean: Array,
+    deviation: Array,
+    costs: Array,
+    worth: Array,
+    paid: Array,
+    floor: float,
+    ceiling: Array,
+) -> Array:
+    """The expected gain; 0 where by each cost alone it is far from the best."""
+    if costs.shape[1] < 2 or len(mean) <= SHORT:
+        return expected_gain(mean, deviation, costs, worth, paid, floor, ceiling)
+    rough = np.zeros(len(mean))
+    for one in range(costs.shape[1]):
+        axis = [one]
+        rough += expected_gain(
+            mean, deviation, costs[:, axis], worth, paid[:, axis], floor, ceiling[axis]
         )
-        chosen = np.argsort(-by_one, kind="stable")[:SHORT]
+    short = np.argsort(-rough, kind="stable")[:SHORT]
     result = np.zeros(len(mean))
-    result[chosen] = expected_gain(mean[chosen], deviation[chosen], costs[chosen], worth, paid, floor, ceiling)
+    result[short] = expected_gain(
+        mean[short], deviation[short], costs[short], worth, paid, floor, ceiling
+    )
     return result
 
 
 def _nodes(dimensions: int) -> Array:
     """Standard normal points that spread evenly, shape (SIDES, dimensions)."""
     places = [[_radical(n + 1, base) for base in (2, 3, 5, 7)[:dimensions]] for n in range(SIDES)]
-    return special.ndtri(np.array(places))
+    nodes: Array = special.ndtri(np.array(places))
+    return nodes
 
 
 def _radical(number: int, base: int) -> float:
+    """The digits of a number behind the point: 1, 2, 3, 4 are 1/2, 1/4, 3/4, 1/8 in base 2."""
     result, share = 0.0, 1.0 / base
     while number:
         result += share * (number % base)
@@ -301,5 +365,5 @@ def _radical(number: int, base: int) -> float:
 
 
 def _corput(number: int) -> float:
-    """0.5, 0, 1, then between them: the middle, both ends, the quarters, ..."""
+    """0.5, 0, 1, then what lies between them: 0.25, 0.75, 0.125, ..."""
     return (0.5, 0.0, 1.0)[number] if number < 3 else _radical(number - 1, 2)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.trial import Candidate, digest_int
+from search.trial import Candidate, Trial, digest_int
 from spaces import Space
 from spaces.parameters import Parameter
 
@@ -34,7 +34,7 @@ class Point:
     """A network and values that make it."""
 
     values: Values
-    network: Candidate
+    network: Candidate | Trial
 
 
 class Pool:
