@@ -42,7 +42,12 @@ class Encoding:
                 self._columns.setdefault(name, len(self._columns))
             missing = np.maximum([row + 1, len(self._columns)], self._table.shape)
             if (missing > self._table.shape).any():
-                grown = np.zeros([max(n, 2 * m) if n > m else m for n, m in zip(missing, self._table.shape, strict=True)])
+                grown = np.zeros(
+                    [
+                        max(n, 2 * m) if n > m else m
+                        for n, m in zip(missing, self._table.shape, strict=True)
+                    ]
+                )
                 grown[: len(self._table), : self._table.shape[1]] = self._table
                 self._table = grown
             self._table[row, [self._columns[name] for name in features]] = list(features.values())

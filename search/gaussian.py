@@ -8,13 +8,14 @@ the largest marginal likelihood under weak priors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 STEPS = 25
 """Steps of the search for relevances, scales and noise."""
 JITTER = 1e-6
@@ -34,25 +35,25 @@ class Kernel:
 
     def __call__(self, one: Array, other: Array) -> Array:
         """Covariances, shape (len(one), len(other))."""
-        return self.matern * _matern(_squared(one, other, self.relevance))[0] + self.line * (
-            one @ other.T
-        )
+        alike: Array = self.matern * _matern(_squared(one, other, self.relevance))[0]
+        return alike + self.line * (one @ other.T)
 
     @property
     def single(self) -> Kernel:
         """The same in single precision."""
-        scales = (np.float32(scale) for scale in (self.matern, self.line, self.noise))
-        return Kernel(self.relevance.astype(np.float32), *scales)
+        return replace(self, relevance=self.relevance.astype(np.float32))
 
     def variances(self, rows: Array) -> Array:
         """Prior variance of each row."""
-        return self.matern + self.line * np.einsum("ij,ij->i", rows, rows)
+        own: Array = self.matern + self.line * np.einsum("ij,ij->i", rows, rows)
+        return own
 
 
-def fitted(rows: Array, values: Array, extra: Array) -> Kernel:
+def fitted(rows: Array, values: Array, seeds: Array, extra: Array) -> Kernel:
     """The kernel of the largest posterior density; `values` are standardised, `rows` centred.
 
-    `extra` (n,) is the variance that a value has beside the noise, such as that of a guess.
+    A value is the mean of `seeds` (n,) trainings; `extra` (n,) is the variance that it has beside
+    their noise, such as that of a guess.
     """
     width = rows.shape[1]
     expected = np.concatenate(
@@ -61,7 +62,7 @@ def fitted(rows: Array, values: Array, extra: Array) -> Kernel:
     spread = np.concatenate([np.full(width, 1.0), [1.0, 1.5, 1.5]])
 
     def badness(logs: Array) -> tuple[float, Array]:
-        value, slope = _unlikeliness(logs, rows, values, extra)
+        value, slope = _unlikeliness(logs, rows, values, 1 / seeds, extra)
         away = (logs - expected) / spread
         return value + 0.5 * float(away @ away), slope + away / spread
 
@@ -76,11 +77,13 @@ def fitted(rows: Array, values: Array, extra: Array) -> Kernel:
 class Posterior:
     """What is believed of other rows once `values` (n,) of `rows` (n, d) are known."""
 
-    def __init__(self, kernel: Kernel, rows: Array, values: Array, extra: Array) -> None:
+    def __init__(
+        self, kernel: Kernel, rows: Array, values: Array, seeds: Array, extra: Array
+    ) -> None:
         self._kernel = kernel
         self._rows = rows
         covariance = kernel(rows, rows)
-        covariance[np.diag_indices_from(covariance)] += kernel.noise + extra + JITTER
+        covariance[np.diag_indices_from(covariance)] += kernel.noise / seeds + extra + JITTER
         self._factor = linalg.cholesky(covariance, lower=True, check_finite=False)
         self._weights = linalg.cho_solve((self._factor, True), values, check_finite=False)
 
@@ -93,13 +96,19 @@ class Posterior:
         across = kernel(self._rows.astype(np.float32), own)
         means = across.T @ self._weights.astype(np.float32)
         solved = linalg.solve_triangular(
-            self._factor.astype(np.float32), across, lower=True, check_finite=False, overwrite_b=True
+            self._factor.astype(np.float32),
+            across,
+            lower=True,
+            check_finite=False,
+            overwrite_b=True,
         )
         left = kernel.variances(own) - np.einsum("ij,ij->j", solved, solved)
         return means.astype(np.float64), np.sqrt(np.maximum(left, 1e-6)).astype(np.float64)
 
 
-def _unlikeliness(logs: Array, rows: Array, values: Array, extra: Array) -> tuple[float, Array]:
+def _unlikeliness(
+    logs: Array, rows: Array, values: Array, share: Array, extra: Array
+) -> tuple[float, Array]:
     """Negative log marginal likelihood and its slope in the logarithms of the scales."""
     count, width = rows.shape
     relevance = np.exp(logs[:width])
@@ -107,7 +116,7 @@ def _unlikeliness(logs: Array, rows: Array, values: Array, extra: Array) -> tupl
     alike, steep = _matern(_squared(rows, rows, relevance))
     lines = rows @ rows.T
     covariance = matern * alike + line * lines
-    covariance[np.diag_indices(count)] += noise + extra + JITTER
+    covariance[np.diag_indices(count)] += noise * share + extra + JITTER
     try:
         factor = linalg.cholesky(covariance, lower=True, check_finite=False)
     except linalg.LinAlgError:
@@ -123,7 +132,7 @@ def _unlikeliness(logs: Array, rows: Array, values: Array, extra: Array) -> tupl
         *(0.5 * relevance * apart),
         0.5 * matern * float((pull * alike).sum()),
         0.5 * line * float((pull * lines).sum()),
-        0.5 * noise * float(np.trace(pull)),
+        0.5 * noise * float(np.diag(pull) @ share),
     ]
     return value, np.array(slopes)
 
@@ -132,7 +141,8 @@ def _squared(one: Array, other: Array, relevance: Array) -> Array:
     """Squared distances of rows, each feature weighed by its relevance."""
     near = one * relevance
     squares = (near * one).sum(axis=1)[:, None] + (other**2 @ relevance)[None, :]
-    return np.maximum(squares - 2 * (near @ other.T), 0)
+    apart: Array = np.maximum(squares - 2 * (near @ other.T), 0)
+    return apart
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:

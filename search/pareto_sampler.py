@@ -1,7 +1,7 @@
 """ParetoSampler: the network that is expected to add the most hypervolume, its costs being known.
 
 What a network costs is exact before it trains, so only its worth is modelled: by a Gaussian process
-(`search.gaussian`) over what it is (`search.encoding`). The candidates (`search.pool`) are different
+(`search.gaussian`) over what it is (`search.encoding`). Candidates (`search.pool`) are different
 networks within the limits that were not tried before, so nothing is proposed in vain.
 
 Everything is worked out anew for each ask, from the trials as a set: a resumed search proposes what
@@ -11,359 +11,270 @@ the undisturbed one would, and the order in which trials ended changes nothing.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
-from scipy import special
 
 from search import pareto
+from search.axes import axes
 from search.encoding import Encoding
-from search.expected_gain import expected_gain, free
+from search.expected_gain import SIDES, corput, free, nodes, screened
 from search.gaussian import Kernel, Posterior, fitted
+from search.lessons import Lesson, Lessons
 from search.pool import Point, Pool
-from search.trial import COSTS, Candidate, Trial, digest_int
-from spaces.latency import LATENCIES
+from search.trial import Candidate, digest_int
+from search.warp import Warp
 
 if TYPE_CHECKING:
     from search.history import History
     from spaces import Space
-    from spaces.settings import Objective
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Values = dict[str, Any]
-KNOWN = 256
-"""The model reads at most so many trials: half of them those nearest to the front."""
+STARTUP = 6
+KNOWN = 224
+"""Trials that the model reads: half of them the nearest to the front, half any."""
 SKETCH = 96
-"""Its relevances are fitted to at most so many."""
-SIDES = 8
-"""Points at which another objective that is only known after training is looked at."""
-SHORT = 320
-"""With two costs or more the gain is worked out for so many candidates, by one cost the best."""
-BROKEN = ("diverged", "oom", "host_oom", "timeout", "invalid", "bad_report")
-"""Ends of a trial that its network or recipe is to blame for: as good as the worst."""
+"""Trials that its relevances are fitted to."""
+CLOSE = 1e-6
+"""Scores that differ by less, relatively, are equal: then the network's digest decides."""
 
 
 class ParetoSampler(RandomSampler):
     """Proposes what is expected to add the most hypervolume, exact costs being known before.
 
-    `startup` networks come first that only spread over costs and kinds. In a plain Optuna study,
-    which knows no costs, it draws at random.
+    The first `startup` networks only spread over costs and kinds. In a plain Optuna study, which
+    knows of no network what it costs, it draws at random.
     """
 
-    def __init__(self, *, startup: int = 6, seed: int | None = None) -> None:
+    def __init__(self, *, startup: int = STARTUP, seed: int | None = None) -> None:
         super().__init__(seed=seed)
-        if startup < 1:
-            raise ValueError(f"startup: at least one network comes first (got {startup})")
-        self.startup = startup
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """An objective to be minimised, as hypervolume measures it, from its `origin` down."""
-
-    name: str
-    objective: Objective
-    origin: float
-
-    @property
-    def known(self) -> bool:
-        """Whether it is known before training."""
-        return self.name in COSTS
-
-    def of(self, value: float) -> float:
-        """The place of a value on the axis; a cost's and a latency's is a logarithm, in bands."""
-        if self.name not in (*COSTS, *LATENCIES):
-            return -value if self.objective.goal == "max" else value
-        tolerance = self.objective.tolerance
-        if tolerance < pareto.FINEST:
-            return math.log(value)
-        return pareto.band(value, tolerance) * math.log1p(tolerance)
-
-
-def axes(objectives: Mapping[str, Objective], chance: float, reference: Mapping[str, float]) -> list[Axis]:
-    """The axes of a study's objectives, with the origins of `pareto.study_hypervolume`."""
-    found = []
-    for name, objective in objectives.items():
-        if name in (*COSTS, *LATENCIES):
-            axis = Axis(name, objective, 0.0)
-            origin = axis.of(reference[name]) if name in reference else math.inf
-        elif objective.goal == "max":
-            origin = -reference.get(name, chance if name.endswith("accuracy") else 0.0)
-        else:
-            origin = reference[name] if name in reference else -math.log(chance)
-        found.append(Axis(name, objective, origin))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a trial tells the model: places on the axes of the learnt objectives, to be minimised.
-
-    `extra` is the variance that they have beside the noise of a training, in the same order.
-    """
-
-    trial: Trial
-    place: int
-    mark: int
-    paid: tuple[float, ...]
-    learnt: tuple[float, ...]
-    extra: tuple[float, ...]
+        if startup < 2:
+            raise ValueError(f"startup: two networks at least come first (got {startup})")
 
 
 class Choosing:
-    """Chooses for one study; `look` says what values are, None where that cannot be trained."""
+    """Chooses for one study.
+
+    `look` says what values are, None where they cannot be trained within the limits.
+    """
 
     def __init__(
-        self, space: Space, look: Callable[[Values], Candidate | None], startup: int
+        self, space: Space, look: Callable[[Values], Candidate | None], startup: int = STARTUP
     ) -> None:
         self._space = space
         self._startup = startup
         self._pool = Pool(space, look)
         self._encoding = Encoding(space)
+        self._lessons = Lessons(())
         self._kernels: dict[int, tuple[bytes, Kernel]] = {}
-        self._told: dict[int, tuple[Trial, Told]] = {}
-        self._own: dict[str, tuple[int, tuple[float, ...]]] = {}
-        self._axes: list[Axis] = []
+        self._points: dict[str, tuple[int, tuple[float, ...]]] = {}  # by run key
 
     def choose(self, history: History, tried: Container[str]) -> Values | None:
         """Values of the network to train next, none of those `tried`; None: there is none left."""
-        search = self._space.search
-        self._axes = axes(search.objectives, history.study["chance"], history.study["reference"])
-        trials = sorted(history.trials.values(), key=lambda trial: (trial.key, trial.number))
-        finished = [self._fact(trial) for trial in trials if trial.outcome == "finished"]
-        running = [self._fact(trial) for trial in trials if trial.outcome is None]
-        front = self._front(finished)
-        points = [
-            point
-            for point in self._pool.candidates(history.asks, front)
-            if point.network.key not in tried
-        ] or list(itertools.islice(self._pool.rest(tried), 1))
+        if not self._lessons.axes:
+            study = history.study
+            self._lessons = Lessons(
+                axes(self._space.search.objectives, study["chance"], study["reference"])
+            )
+        finished, running, others = self._sorted(history)
+        members = self._front(finished)
+        points = self._pool.candidates(history.asks, members, tried)
         if not points:
-            return None
-        placed = [self._placed(point) for point in points]
-        places = [place for place, _ in placed]
-        own = np.array([paid for _, paid in placed]).reshape(len(points), -1)
-        learnt = [axis for axis in self._axes if not axis.known]
-        if not learnt:
-            paid = np.array([told.paid for told in (*finished, *running)])
+            left = self._pool.another(tried)
+            return None if left is None else left.values
+        places, own = self._placed(points)
+        if not self._lessons.learnt:
+            paid = np.array([lesson.paid for lesson in (*finished, *running)])
             scores = free(own, paid.reshape(-1, own.shape[1]), self._ceiling)
         elif len(finished) < self._startup:
-            scores = self._spread(places, own, [self._fact(trial).place for trial in trials], history.asks)
+            before = [lesson.place for lesson in (*finished, *running, *others)]
+            scores = self._spread(places, own, before, history.asks)
         else:
-            scores = self._gains(places, own, finished, running)
-        best = scores.max()
-        close = np.flatnonzero(scores >= best - 1e-6 * abs(best))
+            scores = self._gains(places, own, finished, running, others)
+        best = float(scores.max())
+        close = np.flatnonzero(scores >= best - CLOSE * abs(best))
+        seed = self._space.search.seed
         return min(
             (points[place] for place in close),
-            key=lambda point: digest_int(search.seed, point.network.key),
+            key=lambda point: digest_int(seed, point.network.key),
         ).values
+
+    def _sorted(self, history: History) -> tuple[list[Lesson], list[Lesson], list[Lesson]]:
+        """Lessons of the finished trials, of those that run or wait, and of the rest."""
+        known = self._lessons.known
+        for number, trial in history.trials.items():
+            if number not in known or known[number].trial is not trial:
+                self._lessons.read(trial, self._encoding.place(trial, trial.values))
+        finished: list[Lesson] = []
+        running: list[Lesson] = []
+        others: list[Lesson] = []
+        for lesson in known.values():
+            outcome = lesson.trial.outcome
+            where = finished if outcome == "finished" else others if outcome else running
+            where.append(lesson)
+        return finished, running, others
+
+    def _front(self, finished: Sequence[Lesson]) -> list[Point]:
+        """The networks on the front, by their digests."""
+        if not finished:
+            return []
+        there = pareto.nondominated([(*lesson.paid, *lesson.values) for lesson in finished])
+        members = [lesson for lesson, member in zip(finished, there, strict=True) if member]
+        members.sort(key=lambda lesson: lesson.mark)
+        return [Point(lesson.trial.values, lesson.trial) for lesson in members]
+
+    def _placed(self, points: Sequence[Point]) -> tuple[list[int], Array]:
+        """The candidates' rows in the encoding, and their costs on the axes, shape (n, m)."""
+        known = self._points
+        for point in points:
+            network = point.network
+            if network.key not in known:
+                place = self._encoding.place(network, point.values)
+                known[network.key] = (place, self._lessons.paid(network.costs))
+        found = [known[point.network.key] for point in points]
+        return [place for place, _ in found], np.array([paid for _, paid in found])
 
     @property
     def _ceiling(self) -> Array:
-        return np.array([axis.origin for axis in self._axes if axis.known])
+        return np.array([axis.origin for axis in self._lessons.costs])
 
-    def _placed(self, point: Point) -> tuple[int, tuple[float, ...]]:
-        """Its row in the encoding and its costs on their axes."""
-        network = point.network
-        if network.key not in self._own:
-            place = self._encoding.place(network, point.values)
-            self._own[network.key] = (place, self._paid(network.costs))
-        return self._own[network.key]
-
-    def _paid(self, costs: Mapping[str, float]) -> tuple[float, ...]:
-        return tuple(axis.of(costs[axis.name]) for axis in self._axes if axis.known)
-
-    def _fact(self, trial: Trial) -> Told:
-        known = self._told.get(trial.number)
-        if known is None or known[0] is not trial:
-            values = pareto.measured(trial) if trial.outcome == "finished" else {}
-            learnt = tuple(axis.of(values[axis.name]) for axis in self._axes if axis.name in values and not axis.known)
-            told = Told(
-                trial,
-                self._encoding.place(trial, trial.values),
-                digest_int(trial.key),
-                self._paid(trial.costs),
-                learnt,
-                (0.0,) * len(learnt),
-            )
-            known = self._told[trial.number] = (trial, told)
-        return known[1]
-
-    def _front(self, finished: Sequence[Told]) -> list[Point]:
-        if not finished:
-            return []
-        members = pareto.nondominated([(*told.paid, *told.learnt) for told in finished])
-        return [
-            Point(told.trial.values, told.trial)
-            for told, member in zip(finished, members, strict=True)
-            if member
-        ]
-
-    def _spread(self, places: list[int], own: Array, tried: list[int], asks: int) -> Array:
-        """High where a network is unlike those tried, among those of the cost whose turn it is."""
-        order = np.argsort(own.sum(axis=1) if own.shape[1] else np.zeros(len(places)), kind="stable")
-        turn = np.abs(np.argsort(order, kind="stable") - _corput(asks) * (len(places) - 1))
-        if not tried:
+    def _spread(self, places: list[int], own: Array, before: list[int], asks: int) -> Array:
+        """High where a network is unlike those before, among those of the cost whose turn it is."""
+        rank = np.empty(len(places))
+        rank[np.argsort(own.sum(axis=1), kind="stable")] = np.arange(len(places))
+        share = (0.5, 0.0, 1.0)[asks] if asks < 3 else corput(asks - 1)
+        turn = np.abs(rank - share * (len(places) - 1))
+        if not before:
             return -turn
-        rows = self._encoding.rows([*tried, *places])
-        known, candidates = rows[: len(tried)], rows[len(tried) :]
-        apart = ((candidates[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1)
+        rows = self._encoding.rows([*before, *places])
+        tried, open_ = rows[: len(before)], rows[len(before) :]
+        apart = ((open_[:, None] - tried[None]) ** 2).sum(axis=2).min(axis=1)
         return np.where(turn <= max(8, len(places) // 16), apart, -1.0 - turn)
 
     def _gains(
-        self, places: list[int], own: Array, finished: list[Told], running: list[Told]
+        self,
+        places: list[int],
+        own: Array,
+        finished: list[Lesson],
+        running: list[Lesson],
+        others: list[Lesson],
     ) -> Array:
-        """The expected gain of each place."""
-        learnt = [axis for axis in self._axes if not axis.known]
-        known = _chosen(finished, KNOWN)
-        rows = self._encoding.rows([t.place for t in (*known, *running)] + places)
-        rows = rows - rows[: len(known)].mean(axis=0)
-        parts = np.split(rows, [len(known), len(known) + len(running)])
-        order = sorted(range(len(known)), key=lambda n: known[n].mark)[:SKETCH]
-        beliefs = [
-            self._believed(
+        """The expected gain of each candidate."""
+        running = sorted(running, key=lambda lesson: lesson.mark)
+        ends = np.array([(*lesson.values, *lesson.paid) for lesson in finished])
+        front = ends[pareto.nondominated(ends)]
+        front = front[np.lexsort(front.T)]
+        learnt = self._lessons.learnt
+        means, deviations, guesses, warps = [], [], [], []
+        for number in range(len(learnt)):
+            known, values, variances = self._lessons.guessed(finished, others, number)
+            known = [*finished, *known]
+            values = np.concatenate([ends[:, number], values])
+            variances = np.concatenate([np.zeros(len(finished)), variances])
+            kept = _chosen(known, values, front[:, [number, *range(len(learnt), front.shape[1])]])
+            mean, deviation, guess, warp = self._believed(
                 number,
-                parts,
-                np.array([told.learnt[number] for told in known]),
-                np.array([told.extra[number] for told in known]),
-                order,
+                [known[place] for place in kept],
+                values[kept],
+                variances[kept],
+                [lesson.place for lesson in running],
+                places,
             )
-            for number in range(len(learnt))
-        ]
-        means, deviations, guesses = (np.array(part) for part in zip(*beliefs, strict=True))
-        worth = np.vstack(
-            [np.array([t.learnt for t in finished]), guesses.T.reshape(-1, len(learnt))]
-        )
-        paid = np.array([told.paid for told in (*finished, *running)])
-        paid = np.hstack([paid.reshape(len(worth), -1), worth[:, 1:]])
-        front = pareto.nondominated(np.hstack([worth[:, :1], paid]))
-        ceiling = np.concatenate([self._ceiling, [axis.origin for axis in learnt[1:]]])
-        return _gain(
-            means, deviations, own, -worth[front, 0], paid[front], -learnt[0].origin, ceiling
-        )
+            means.append(mean)
+            deviations.append(deviation)
+            guesses.append(warp.undone(guess))
+            warps.append(warp)
+        paid = np.array([lesson.paid for lesson in running]).reshape(len(running), own.shape[1])
+        guessed = np.column_stack([*guesses, paid])
+        front = np.vstack([front, guessed])
+        front = front[pareto.nondominated(front)]
+        origins = np.array([axis.origin for axis in learnt])
+        ceiling = np.concatenate([origins[:1], self._ceiling, origins[1:]])
+        worth = front[:, 0]
+        paid = np.hstack([front[:, len(learnt) :], front[:, 1 : len(learnt)]])
+        if len(learnt) == 1:
+            return screened(means[0], deviations[0], own, worth, paid, ceiling, warps[0])
+        total = np.zeros(len(own))
+        for node in nodes(len(learnt) - 1):
+            sides = [
+                warp.undone(mean + deviation * away)
+                for mean, deviation, warp, away in zip(
+                    means[1:], deviations[1:], warps[1:], node, strict=True
+                )
+            ]
+            costs = np.column_stack([own, *sides])
+            total += screened(means[0], deviations[0], costs, worth, paid, ceiling, warps[0])
+        return total / SIDES
 
     def _believed(
-        self, number: int, parts: list[Array], values: Array, extra: Array, order: list[int]
-    ) -> tuple[Array, Array, Array]:
-        """Mean and deviation of one objective at the candidates, and the means of what runs."""
-        known, running, candidates = parts
-        values = _tamed(values)
-        middle, scale = values.mean(), max(float(values.std()), 1e-9)
-        values, extra = (values - middle) / scale, extra / scale**2
-        kernel = self._kernel(number, known[order], values[order], extra[order])
-        posterior = Posterior(kernel, known, values, extra)
-        guess = np.zeros(0)
-        if len(running):
-            guess = posterior(running)[0]
+        self,
+        number: int,
+        known: list[Lesson],
+        values: Array,
+        variances: Array,
+        running: list[int],
+        asked: list[int],
+    ) -> tuple[Array, Array, Array, Warp]:
+        """Mean and deviation of one objective at the places asked, and the means of what runs.
+
+        All warped. What runs is taken to end at its mean, so that it is not asked for twice.
+        """
+        warp = Warp.of(values)
+        slack = np.where(values > warp.middle, 1 + (values - warp.middle) / warp.step, 1.0)
+        values, variances = warp(values), variances / slack**2
+        middle, scale = float(values.mean()), max(float(values.std()), 1e-12)
+        values, variances = (values - middle) / scale, variances / scale**2
+        rows = self._encoding.rows([*(lesson.place for lesson in known), *running, *asked])
+        rows = rows - rows[: len(known)].mean(axis=0)
+        seen, going, rest = np.split(rows, [len(known), len(known) + len(running)])
+        seeds = np.array([float(lesson.seeds) for lesson in known])
+        few = slice(0, SKETCH)
+        kernel = self._kernel(number, seen[few], values[few], seeds[few], variances[few])
+        posterior = Posterior(kernel, seen, values, seeds, variances)
+        guess: Array = np.zeros(0)
+        if running:
+            guess = posterior(going)[0].astype(np.float64)
+            none = np.zeros(len(running))
             posterior = Posterior(
                 kernel,
-                np.vstack([known, running]),
+                np.vstack([seen, going]),
                 np.concatenate([values, guess]),
-                np.concatenate([extra, np.zeros(len(running))]),
+                np.concatenate([seeds, none + 1]),
+                np.concatenate([variances, none]),
             )
-        mean, deviation = posterior(candidates)
-        return mean * scale + middle, deviation * scale, guess * scale + middle
+        mean, deviation = posterior(rest)
+        return mean * scale + middle, deviation * scale, guess * scale + middle, warp
 
-    def _kernel(self, number: int, rows: Array, values: Array, extra: Array) -> Kernel:
+    def _kernel(
+        self, number: int, rows: Array, values: Array, seeds: Array, variances: Array
+    ) -> Kernel:
         """The kernel fitted to these, remembered as long as they are the same."""
-        mark = hashlib.sha256()
-        for part in (rows, values, extra):
-            mark.update(np.ascontiguousarray(part).tobytes())
-        if number not in self._kernels or self._kernels[number][0] != mark.digest():
-            self._kernels[number] = (mark.digest(), fitted(rows, values, extra))
+        digest = hashlib.sha256()
+        for part in (rows, values, seeds, variances):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        mark = digest.digest()
+        if number not in self._kernels or self._kernels[number][0] != mark:
+            self._kernels[number] = (mark, fitted(rows, values, seeds, variances))
         return self._kernels[number][1]
 
 
-def _chosen(told: list[Told], most: int) -> list[Told]:
-    """Those that are read: half of them the nearest to the front, half any."""
-    if len(told) <= most:
-        return told
-    points = np.array([(*one.learnt, *one.paid) for one in told])
-    front = points[pareto.nondominated(points)]
-    no_more = (front[None, :, 1:] <= points[:, None, 1:]).all(axis=2)
-    gaps = np.where(no_more, points[:, :1] - front[None, :, 0], 0.0).max(axis=1)
-    near = sorted(range(len(told)), key=lambda n: (gaps[n], told[n].mark))[: most // 2]
-    taken = set(near)
-    others = sorted((n for n in range(len(told)) if n not in taken), key=lambda n: told[n].mark)
-    return [told[n] for n in sorted((*near, *others[: most - len(near)]))]
+def _chosen(known: Sequence[Lesson], values: Array, front: Array) -> NDArray[np.int64]:
+    """Places of those that are read, by their digests.
 
-
-def _tamed(values: Array) -> Array:
-    """Values with those far worse than most drawn in: a network that learns nothing is just bad."""
-    low, middle = np.quantile(values, [0.1, 0.5])
-    limit = middle + 3 * (middle - low)
-    return np.minimum(values, limit) if limit > middle else values
-
-
-def _gain(
-    means: Array,
-    deviations: Array,
-    own: Array,
-    worth: Array,
-    paid: Array,
-    floor: float,
-    ceiling: Array,
-) -> Array:
-    """The expected gain, means over the other learnt objectives where there are any."""
-    if len(means) == 1:
-        return _screened(-means[0], deviations[0], own, worth, paid, floor, ceiling)
-    total = np.zeros(len(own))
-    for node in _nodes(len(means) - 1):
-        sides = means[1:].T + deviations[1:].T * node
-        costs = np.hstack([own, sides])
-        total += _screened(-means[0], deviations[0], costs, worth, paid, floor, ceiling)
-    return total / SIDES
-
-
-def _screened(
-    mean: Array,
-    deviation: Array,
-    costs: Array,
-    worth: Array,
-    paid: Array,
-    floor: float,
-    ceiling: Array,
-) -> Array:
-    """The expected gain; 0 where by each cost alone it is far from the best."""
-    if costs.shape[1] < 2 or len(mean) <= SHORT:
-        return expected_gain(mean, deviation, costs, worth, paid, floor, ceiling)
-    rough = np.zeros(len(mean))
-    for one in range(costs.shape[1]):
-        axis = [one]
-        rough += expected_gain(
-            mean, deviation, costs[:, axis], worth, paid[:, axis], floor, ceiling[axis]
-        )
-    short = np.argsort(-rough, kind="stable")[:SHORT]
-    result = np.zeros(len(mean))
-    result[short] = expected_gain(
-        mean[short], deviation[short], costs[short], worth, paid, floor, ceiling
-    )
-    return result
-
-
-def _nodes(dimensions: int) -> Array:
-    """Standard normal points that spread evenly, shape (SIDES, dimensions)."""
-    places = [[_radical(n + 1, base) for base in (2, 3, 5, 7)[:dimensions]] for n in range(SIDES)]
-    nodes: Array = special.ndtri(np.array(places))
-    return nodes
-
-
-def _radical(number: int, base: int) -> float:
-    """The digits of a number behind the point: 1, 2, 3, 4 are 1/2, 1/4, 3/4, 1/8 in base 2."""
-    result, share = 0.0, 1.0 / base
-    while number:
-        result += share * (number % base)
-        number //= base
-        share /= base
-    return result
-
-
-def _corput(number: int) -> float:
-    """0.5, 0, 1, then what lies between them: 0.25, 0.75, 0.125, ..."""
-    return (0.5, 0.0, 1.0)[number] if number < 3 else _radical(number - 1, 2)
+    Nearest to the front is who is least behind the best that costs no more.
+    """
+    marks = np.array([lesson.mark for lesson in known])
+    order = np.argsort(marks, kind="stable")
+    if len(known) <= KNOWN:
+        return order
+    paid = np.array([lesson.paid for lesson in known]).reshape(len(known), -1)
+    no_more = (front[None, :, 1:] <= paid[:, None, :]).all(axis=2)
+    gaps = np.where(no_more, values[:, None] - front[None, :, 0], 0.0).max(axis=1)
+    near = np.lexsort((marks, gaps))[: KNOWN // 2]
+    left = order[~np.isin(order, near)][: KNOWN - len(near)]
+    chosen = np.concatenate([near, left])
+    return chosen[np.argsort(marks[chosen], kind="stable")]

@@ -1,8 +1,8 @@
 """Candidates: different networks within the limits that a sampler may choose among.
 
-A small space is listed. Of a large one the pool is a number of random points, more with every ask,
-and the neighbours of the networks on the front: which these are depends on the seed and the front
-alone, so a resumed search has the same pool.
+A small space is listed, bit by bit. Of a large one the pool is a number of random points, more with
+every ask, and the neighbours of the networks on the front: which these are depends on the seed, the
+number of asks and the front alone, so a resumed search has the same pool.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ Values = dict[str, Any]
 LISTED = 4_000
 """A space of at most so many settings is a pool as a whole, in the end."""
 FIRST = 192
-"""Random points at the first ask."""
+"""Points looked at for the first ask; to know what a network costs takes a millisecond or three."""
 EACH = 8
-"""More with every further one, while there are fewer than `MOST`."""
-MOST = 600
-NEAR = 24
-"""Neighbours of a network of the front."""
+"""More for every further one, while there are fewer than `MOST`."""
+MOST = 512
+NEAR = 20
+"""Neighbours of a network of the front; every third differs in two holes."""
+FEW = 6
+"""A hole of at most so many values moves to any of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network and values that make it."""
+    """A network, and values that make it."""
 
     values: Values
     network: Candidate | Trial
@@ -46,105 +48,108 @@ class Pool:
         self._space = space
         self._look = look
         self._seed = space.search.seed
-        self._points: dict[str, Point | None] = {}  # by values
-        self._near: dict[str, list[Point]] = {}  # by run key
-        self._drawn: list[Point] = []
-        self._source = self._order()
-        self._begun = 0
         size = space.size()
-        self.listed = size is not None and size <= LISTED
+        self._listed = size is not None and size <= LISTED
+        self._order = self._ordered()
+        self._looked: list[Point | None] = []
+        self._drawn: dict[str, Point] = {}  # by run key; the first `_distinct` of `_looked`
+        self._distinct = 0
+        self._near: dict[str, list[Point]] = {}  # by run key
+        self._known: dict[str, Point | None] = {}  # by values
 
-    def candidates(self, asks: int, front: Iterable[Point]) -> list[Point]:
-        """What may be chosen at that ask, each network once, whatever was tried before."""
-        most = LISTED if self.listed else MOST
-        self._draw(min(FIRST + EACH * asks, most))
-        found: dict[str, Point] = {}
-        for point in self._drawn:
-            found.setdefault(point.network.key, point)
-        if not self.listed:
+    def candidates(self, asks: int, front: Iterable[Point], tried: Container[str]) -> list[Point]:
+        """What may be chosen at that ask: each network once, and none of those tried."""
+        wanted = FIRST + EACH * asks
+        self._look_at(wanted if self._listed else min(wanted, MOST))
+        found = self._drawn
+        if not self._listed:
+            found = dict(found)
             for member in front:
                 for point in self._neighbours(member):
                     found.setdefault(point.network.key, point)
-        return list(found.values())
+        return [point for key, point in found.items() if key not in tried]
 
-    def rest(self, tried: Container[str]) -> Iterator[Point]:
-        """Every other point, of a space that is listed; of another, `MOST` more random ones."""
-        for _ in range(MOST if not self.listed else LISTED):
-            before = self._begun
-            self._draw(before + 1)
-            if self._begun == before:
-                return
-            if self._drawn and self._drawn[-1].network.key not in tried:
-                yield self._drawn[-1]
+    def another(self, tried: Container[str]) -> Point | None:
+        """One more that was not tried, of all in a space that is listed; else of some further."""
+        for place in range(LISTED if self._listed else 2 * MOST):
+            if len(self._looked) == place:
+                values = next(self._order, None)
+                if values is None:
+                    return None
+                self._looked.append(self._at(values))
+            point = self._looked[place]
+            if point is not None and point.network.key not in tried:
+                return point
+        return None
 
-    def _draw(self, count: int) -> None:
-        """Look at points until so many were, whether or not they came to anything."""
-        while self._begun < count:
-            values = next(self._source, None)
-            if values is None:
-                return
-            self._begun += 1
-            point = self._at(values)
+    def _look_at(self, count: int) -> None:
+        while self._distinct < count:
+            if len(self._looked) == self._distinct:
+                values = next(self._order, None)
+                if values is None:
+                    return
+                self._looked.append(self._at(values))
+            point = self._looked[self._distinct]
+            self._distinct += 1
             if point is not None:
-                self._drawn.append(point)
+                self._drawn.setdefault(point.network.key, point)
 
-    def _order(self) -> Iterator[Values]:
-        size = self._space.size()
+    def _ordered(self) -> Iterator[Values]:
         source = random.Random(digest_int(self._seed, "pool"))
-        if size is not None and size <= LISTED:
+        if self._listed:
             settings = list(self._space.settings())
             source.shuffle(settings)
             yield from settings
-        else:
-            while True:
-                yield self._space.fill(lambda parameter: parameter.sample(source))
+        while not self._listed:
+            yield self._space.fill(lambda parameter: parameter.sample(source))
 
     def _at(self, values: Values) -> Point | None:
         name = json.dumps(values)
-        if name not in self._points:
+        if name not in self._known:
             network = self._look(values)
-            self._points[name] = None if network is None else Point(values, network)
-        return self._points[name]
+            self._known[name] = None if network is None else Point(values, network)
+        return self._known[name]
 
     def _neighbours(self, member: Point) -> list[Point]:
-        """Points that differ from a member in one or two holes, of those that are given a value."""
+        """Points that differ from a member in a hole or two, of those that have a value."""
         key = member.network.key
         if key not in self._near:
             source = random.Random(digest_int(self._seed, "near", key))
             moves = [
-                (parameter, value)
+                (parameter.name, value)
                 for parameter in self._space.parameters
                 if parameter.name in member.values
                 for value in _others(parameter, member.values[parameter.name], source)
             ]
             source.shuffle(moves)
             near = []
-            for number, (parameter, value) in enumerate(moves[:NEAR]):
-                change = {parameter.name: value}
-                if number >= 2 * NEAR // 3:
-                    change |= dict([(p.name, v) for p, v in source.sample(moves, 1)])
-                point = self._at(self._moved(member.values, change, source))
+            for number, (name, value) in enumerate(moves[:NEAR]):
+                second = dict(source.sample(moves, 1)) if number % 3 == 2 else {}
+                point = self._at(self._moved(member.values, {**second, name: value}, source))
                 if point is not None and point.network.key != key:
                     near.append(point)
             self._near[key] = near
         return self._near[key]
 
     def _moved(self, values: Values, change: Mapping[str, Any], source: random.Random) -> Values:
+        """The values with a change; a hole that appears by it is drawn."""
+
         def chosen(parameter: Parameter) -> Any:
-            if parameter.name in change:
-                return change[parameter.name]
-            if parameter.name in values:
-                return values[parameter.name]
+            known = change if parameter.name in change else values
+            if parameter.name in known:
+                return known[parameter.name]
             return parameter.sample(source)
 
         return self._space.fill(chosen)
 
 
 def _others(parameter: Parameter, value: Any, source: random.Random) -> list[Any]:
-    """Some other values: of a few all, of a number the next ones and one further away."""
+    """Other values of a hole: of few all, of many the next ones and some drawn."""
     count = parameter.count()
-    if count is not None and count <= 5:
+    if count is not None and count <= FEW:
         return [other for other in parameter.values() if other != value]
-    if parameter.kind == "categorical":
-        return [other for other in source.sample(parameter.choices, 5) if other != value]
-    return [other for _ in range(3) if (other := parameter.sample(source)) != value]
+    drawn = [parameter.sample(source) for _ in range(3)]
+    if parameter.kind != "categorical" and count is not None:
+        place = round((value - parameter.low) / (parameter.step or 1))
+        drawn += [parameter.at(next_) for next_ in (place - 1, place + 1) if 0 <= next_ < count]
+    return [other for other in dict.fromkeys(drawn) if other != value]

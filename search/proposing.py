@@ -58,8 +58,7 @@ class Proposing:
         self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
         self._choosing: Choosing | None = None
         if space.search.sampler.name == ParetoSampler.__name__ and space.arms is None:
-            startup = space.search.sampler.params.get("startup", 6)
-            self._choosing = Choosing(space, self._feasible, startup)
+            self._choosing = Choosing(space, self._feasible, **space.search.sampler.params)
 
     def proposals(self, history: History) -> Iterator[Proposal]:
         """One after another, until as many trials were asked as the study has, or it is exhausted.
