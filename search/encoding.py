@@ -17,7 +17,7 @@ from search.trial import COSTS, Candidate, Trial
 from spaces import Space
 from spaces.parameters import Parameter
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 HALF = math.sqrt(0.5)
 """One-hot columns of this height lie 1 apart, as the ends of an interval do."""
 GROWN = 256

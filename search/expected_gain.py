@@ -11,6 +11,7 @@ decomposition algorithms", 2019).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy import special
 
 from search.warp import Warp
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 SIDES = 8
 """Points at which another objective that is only known after training is looked at."""
 SHORT = 320
@@ -92,7 +93,8 @@ def free(costs: Array, paid: Array, ceiling: Array) -> Array:
         return np.full(len(costs), 0.0 if len(paid) else 1.0)
     if dimensions == 1:
         lowest = min(float(paid.min()), float(ceiling[0])) if len(paid) else float(ceiling[0])
-        return np.maximum(lowest - costs[:, 0], 0.0)
+        left: Array = np.maximum(lowest - costs[:, 0], 0.0)
+        return left
     paid = paid[(paid < ceiling).all(axis=1)]
     paid = paid[np.argsort(paid[:, -1], kind="stable")]
     edges = np.concatenate([[-np.inf], paid[:, -1], ceiling[-1:]])

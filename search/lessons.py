@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from search import pareto
 from search.axes import Axis
 from search.trial import Trial, digest_int
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 BLAMED = ("diverged", "oom", "host_oom", "timeout", "invalid", "bad_report")
 """Ends that the network or its recipe is to blame for."""
 GAINS = 3

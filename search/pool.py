@@ -24,8 +24,8 @@ FIRST = 192
 """Points looked at for the first ask; to know what a network costs takes a millisecond or three."""
 EACH = 8
 """More for every further one, while there are fewer than `MOST`."""
-MOST = 512
-NEAR = 20
+MOST = 400
+NEAR = 32
 """Neighbours of a network of the front; every third differs in two holes."""
 FEW = 6
 """A hole of at most so many values moves to any of them."""

@@ -7,11 +7,12 @@ of the variance, and differences among good ones would be noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 GOOD = 0.1
 """The share of values from which to the middle is one step: beyond, steps are logarithmic."""
 FURTHEST = 20.0
