@@ -72,7 +72,7 @@ class Lessons:
         values = tuple(
             axis.of(told[axis.name]) if axis.name in told else math.nan for axis in self.learnt
         )
-        mark = digest_int(trial.key, trial.number)
+        mark = digest_int(trial.key)
         lesson = Lesson(trial, place, mark, self.paid(trial.costs), values, max(1, trial.n))
         self.known[trial.number] = lesson
         return lesson

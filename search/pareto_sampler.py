@@ -113,9 +113,12 @@ class Choosing:
         running: list[Lesson] = []
         others: list[Lesson] = []
         for lesson in known.values():
-            outcome = lesson.trial.outcome
-            where = finished if outcome == "finished" else others if outcome else running
-            where.append(lesson)
+            if lesson.trial.outcome is None:
+                running.append(lesson)
+            elif lesson.trial.outcome == "finished" and not np.isnan(lesson.values).any():
+                finished.append(lesson)
+            else:
+                others.append(lesson)
         return finished, running, others
 
     def _front(self, finished: Sequence[Lesson]) -> list[Point]:

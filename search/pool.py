@@ -1,8 +1,8 @@
 """Candidates: different networks within the limits that a sampler may choose among.
 
-A small space is listed, bit by bit. Of a large one the pool is a number of random points, more with
-every ask, and the neighbours of the networks on the front: which these are depends on the seed, the
-number of asks and the front alone, so a resumed search has the same pool.
+The pool is a number of points in random order, more with every ask, and the neighbours of the
+networks on the front. A small space is in it as a whole in the end. Which these are depends on the
+seed, the number of asks and the front alone, so a resumed search has the same pool.
 """
 
 from __future__ import annotations
@@ -61,12 +61,10 @@ class Pool:
         """What may be chosen at that ask: each network once, and none of those tried."""
         wanted = FIRST + EACH * asks
         self._look_at(wanted if self._listed else min(wanted, MOST))
-        found = self._drawn
-        if not self._listed:
-            found = dict(found)
-            for member in front:
-                for point in self._neighbours(member):
-                    found.setdefault(point.network.key, point)
+        found = dict(self._drawn)
+        for member in front:
+            for point in self._neighbours(member):
+                found.setdefault(point.network.key, point)
         return [point for key, point in found.items() if key not in tried]
 
     def another(self, tried: Container[str]) -> Point | None:
