@@ -25,6 +25,8 @@ FIRST = 192
 EACH = 8
 """More for every further one, while there are fewer than `MOST`."""
 MOST = 400
+LISTING = 32
+"""More for every further ask in a space that is listed, up to all."""
 NEAR = 32
 """Neighbours of a network of the front; every third differs in two holes."""
 FEW = 6
@@ -59,8 +61,7 @@ class Pool:
 
     def candidates(self, asks: int, front: Iterable[Point], tried: Container[str]) -> list[Point]:
         """What may be chosen at that ask: each network once, and none of those tried."""
-        wanted = FIRST + EACH * asks
-        self._look_at(wanted if self._listed else min(wanted, MOST))
+        self._look_at(FIRST + LISTING * asks if self._listed else min(FIRST + EACH * asks, MOST))
         found = dict(self._drawn)
         for member in front:
             for point in self._neighbours(member):
