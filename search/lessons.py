@@ -43,6 +43,8 @@ class Lesson:
     paid: tuple[float, ...]
     values: tuple[float, ...]
     seeds: int
+    whole: bool
+    """Whether it has finished, with a value on every axis."""
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Lessons:
             axis.of(told[axis.name]) if axis.name in told else math.nan for axis in self.learnt
         )
         mark = digest_int(trial.key)
-        lesson = Lesson(trial, place, mark, self.paid(trial.costs), values, max(1, trial.n))
+        whole = trial.outcome == "finished" and not any(map(math.isnan, values))
+        lesson = Lesson(trial, place, mark, self.paid(trial.costs), values, max(1, trial.n), whole)
         self.known[trial.number] = lesson
         return lesson
 

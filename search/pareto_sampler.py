@@ -72,6 +72,8 @@ class Choosing:
         self._lessons = Lessons(())
         self._kernels: dict[int, tuple[bytes, Kernel]] = {}
         self._points: dict[str, tuple[int, tuple[float, ...]]] = {}  # by run key
+        self._met: dict[int, Lesson] = {}  # finished trials that the front has met
+        self._members: list[Lesson] = []
 
     def choose(self, history: History, tried: Container[str]) -> Values | None:
         """Values of the network to train next, none of those `tried`; None: there is none left."""
@@ -81,7 +83,8 @@ class Choosing:
                 axes(self._space.search.objectives, study["chance"], study["reference"])
             )
         finished, running, others = self._sorted(history)
-        members = self._front(finished)
+        front = self._front(finished)
+        members = [Point(lesson.trial.values, lesson.trial) for lesson in front]
         points = self._pool.candidates(history.asks, members, tried)
         if not points:
             left = self._pool.another(tried)
@@ -94,7 +97,7 @@ class Choosing:
             before = [lesson.place for lesson in (*finished, *running, *others)]
             scores = self._spread(places, own, before, history.asks)
         else:
-            scores = self._gains(places, own, finished, running, others)
+            scores = self._gains(places, own, finished, running, others, front)
         best = float(scores.max())
         close = np.flatnonzero(scores >= best - CLOSE * abs(best))
         seed = self._space.search.seed
@@ -113,22 +116,31 @@ class Choosing:
         running: list[Lesson] = []
         others: list[Lesson] = []
         for lesson in known.values():
-            if lesson.trial.outcome is None:
-                running.append(lesson)
-            elif lesson.trial.outcome == "finished" and not np.isnan(lesson.values).any():
+            if lesson.whole:
                 finished.append(lesson)
+            elif lesson.trial.outcome is None:
+                running.append(lesson)
             else:
                 others.append(lesson)
         return finished, running, others
 
-    def _front(self, finished: Sequence[Lesson]) -> list[Point]:
-        """The networks on the front, by their digests."""
-        if not finished:
-            return []
-        there = pareto.nondominated([(*lesson.paid, *lesson.values) for lesson in finished])
-        members = [lesson for lesson, member in zip(finished, there, strict=True) if member]
-        members.sort(key=lambda lesson: lesson.mark)
-        return [Point(lesson.trial.values, lesson.trial) for lesson in members]
+    def _front(self, finished: Sequence[Lesson]) -> list[Lesson]:
+        """Those that none of the others dominates, by their digests.
+
+        A trial that is new meets the front alone; where one has changed, all meet all.
+        """
+        known = self._met
+        new = [lesson for lesson in finished if known.get(lesson.trial.number) is not lesson]
+        if any(lesson.trial.number in known for lesson in new):
+            pool = list(finished)
+        else:
+            pool = [*self._members, *new]
+        if new:
+            known.update((lesson.trial.number, lesson) for lesson in new)
+            there = pareto.nondominated([(*lesson.paid, *lesson.values) for lesson in pool])
+            self._members = [lesson for lesson, member in zip(pool, there, strict=True) if member]
+            self._members.sort(key=lambda lesson: lesson.mark)
+        return self._members
 
     def _placed(self, points: Sequence[Point]) -> tuple[list[int], Array]:
         """The candidates' rows in the encoding, and their costs on the axes, shape (n, m)."""
@@ -165,11 +177,12 @@ class Choosing:
         finished: list[Lesson],
         running: list[Lesson],
         others: list[Lesson],
+        members: list[Lesson],
     ) -> Array:
         """The expected gain of each candidate."""
         running = sorted(running, key=lambda lesson: lesson.mark)
-        ends = np.array([(*lesson.values, *lesson.paid) for lesson in finished])
-        front = ends[pareto.nondominated(ends)]
+        ends = np.array([lesson.values for lesson in finished])
+        front = np.array([(*lesson.values, *lesson.paid) for lesson in members])
         front = front[np.lexsort(front.T)]
         learnt = self._lessons.learnt
         means, deviations, guesses, warps = [], [], [], []
