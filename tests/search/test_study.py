@@ -112,6 +112,7 @@ def told(study: Study) -> list[tuple[Any, ...]]:
         {"name": "NSGAIIISampler", "population_size": 6},
         {"name": "RandomSampler"},
         {"name": "QMCSampler"},
+        {"name": "ParetoSampler"},
     ],
     ids=lambda spec: "-".join(map(str, spec.values())),
 )
@@ -127,7 +128,7 @@ def test_a_rebuilt_study_is_the_one_that_ran(
     assert again.counts() == study.counts()
 
 
-@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler"])
+@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler", "ParetoSampler"])
 @pytest.mark.parametrize("cut", [1, 20, 77])
 def test_a_study_closed_and_taken_up_proposes_the_same(
     space: Callable[..., Space], tmp_path: Path, name: str, cut: int
