@@ -1,0 +1,397 @@
+"""Time to the front: the same space on real images, by the same clock, ours against its peers.
+
+    python benchmarks/time_to_front.py [KEY=VALUE ...] [--space FILE] [--minutes 3] [--seeds 3]
+        [--only NAME ...] [--recipe KEY=VALUE ...] [--record FILE] [--within SECONDS] [--smoke]
+
+Each contender is a process of its own that has so many minutes from the moment it is asked for, its
+start included:
+
+ours       `eca-search run SPACE`, as a person types it: Ray, MLflow, the space's sampler and pruner
+ray        Ray Tune + OptunaSearch(NSGA-II) + ASHA on the accuracy + MLflowLoggerCallback
+ray-reuse  the same with `reuse_actors=True`
+optuna     `optuna.optimize(n_jobs=2)`, its default sampler, MLflow in the objective
+
+(`front_peers.py` has the peers.) All call the same `trainers.train` on points of the same space, so
+that what is compared is the search around it. Of each one its own front is taken at 24 times: the
+networks that *it* then believed in, by the accuracies that it had seen (a peer's trial that was
+stopped early counts with its last one, as `study.best_trials` has it). These networks are trained
+anew by one recipe (the space's, changed by --recipe), with three fresh seeds each, and judged by
+the test images: the mean accuracies and the exact costs give each front's hypervolume, in the
+space's cost bands, from one reference point. A network is trained anew once, whoever found it.
+
+"reached" is the share of the clock after which our hypervolume was, for good, no less than the
+peer's at the end of its clock (null: not within it); below 1/2 is the aim on two cores, 1/5 on a
+GPU. Contenders alternate, seed by seed, and the load average is kept beside each.
+
+Everything is a step that adds to one JSON: called again it does what the record lacks, and with
+`--within 540` begins nothing that would not end by then. On a GPU, protocols P1 and P7 are
+
+    python benchmarks/gpu.py                                                   # until it says no more
+    python benchmarks/time_to_front.py --space benchmarks/front/gpu.yaml --minutes 6 --within 540
+
+each called again until nothing is left. `--smoke` is seconds long and shows only that it runs.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import search
+import spaces
+from search import journal, pareto
+from search.examine import examiner
+from search.survey import reference
+from search.trial import Trial, digest_int
+from spaces import Space
+
+Row = dict[str, Any]
+CONTENDERS = ("ours", "ray", "ray-reuse", "optuna")
+TIMES = 24
+SEEDS = 3
+"""Seeds that a network of a front is trained anew with."""
+GRACE = 60.0
+"""Seconds that a contender has to go when its clock has run out; what ends then is not counted."""
+HERE = Path(__file__).parent
+
+
+# ---- one search by the clock ---------------------------------------------------------------------
+
+
+def searched(contender: str, space: Space, seconds: float, seed: int) -> Row:
+    """A contender's trials in the order they ended, `at` seconds after it was asked for."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="front-", ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        file = folder / "space.yaml"
+        file.write_text(space.to_yaml(), encoding="utf-8")
+        began = time.time()
+        if contender == "ours":
+            command = ["-m", "search", "run", str(file), "--out", str(folder / "runs")]
+            command.append(f"search.seed={seed}")
+        else:
+            command = [str(HERE / "front_peers.py"), contender, str(file), str(folder)]
+            command += ["--seed", str(seed), "--began", str(began), "--seconds", str(seconds)]
+        told = folder / "said"
+        with told.open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": ""},
+                start_new_session=True,
+            )
+            _until(process, began + seconds)
+        rows = _ours(folder / "runs" / space.name, began) if contender == "ours" else _peers(folder)
+        rows = [row for row in rows if row["at"] <= seconds]
+        if not rows:
+            print(told.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
+    finished = [row for row in rows if row["accuracy"] is not None]
+    return {
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "first": round(finished[0]["at"], 1) if finished else None,
+        "finished": len(finished),
+        "trials": len(rows),
+        "epochs": sum(row["epochs"] for row in rows),
+        "rows": rows,
+    }
+
+
+def _until(process: subprocess.Popen[bytes], end: float) -> None:
+    """Wait for a process until its clock has run out, then have it go."""
+    for signals, patience in ((None, end - time.time()), (signal.SIGINT, GRACE)):
+        if signals is not None:
+            process.send_signal(signals)
+        try:
+            process.wait(timeout=max(patience, 0.0))
+            return
+        except subprocess.TimeoutExpired:
+            continue
+    os.killpg(process.pid, signal.SIGKILL)  # the session that was begun for it
+    process.wait()
+
+
+def _ours(folder: Path, began: float) -> list[Row]:
+    """What our journal tells: trials that finished, and those that were stopped without accuracy."""
+    if not journal.exists(folder):
+        return []
+    study = search.load(folder)
+    ended = [trial for trial in study.trials if trial.ended is not None]
+    return [
+        {
+            "at": (trial.ended or 0.0) - began,
+            "values": trial.values,
+            "accuracy": (trial.objectives or {}).get("val_accuracy"),
+            "epochs": trial.epochs,
+        }
+        for trial in sorted(ended, key=lambda trial: trial.ended or 0.0)
+    ]
+
+
+def _peers(folder: Path) -> list[Row]:
+    path = folder / "trials.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+# ---- fronts, and what they are worth -------------------------------------------------------------
+
+
+class Scales:
+    """What fronts of one space are measured by: costs in bands, one reference, chance."""
+
+    def __init__(self, space: Space) -> None:
+        import trainers
+
+        self.objectives = space.search.objectives
+        self.metric = str(pareto.judged(self.objectives))
+        self.reference = reference(space)
+        self.chance = trainers.chance(space.at(space.sample(seed=0)))
+        self._examine = examiner(space)
+        self._known: dict[str, Trial] = {}
+
+    def trial(self, values: dict[str, Any], accuracy: float) -> Trial:
+        """A point as a finished trial of such an accuracy; its key is the network's run key."""
+        named = json.dumps(values, sort_keys=True)
+        if named not in self._known:
+            found = self._examine(values)
+            self._known[named] = Trial(
+                number=len(self._known),
+                values=values,
+                config=found.config,
+                label=found.label,
+                identity=found.identity,
+                key=found.key,
+                costs=found.costs,
+                kernels=found.kernels,
+                placement=found.placement,
+                outcome="finished",
+            )
+        return replace(self._known[named], objectives={self.metric: accuracy})
+
+    def front(self, rows: Sequence[Row]) -> list[Trial]:
+        """The networks that whoever saw these accuracies believed in."""
+        seen = [row for row in rows if row["accuracy"] is not None]
+        trials = [self.trial(row["values"], row["accuracy"]) for row in seen]
+        return pareto.front(trials, self.objectives)
+
+    def worth(self, members: Sequence[Trial], scores: dict[str, Row]) -> float:
+        """The hypervolume of these networks by the accuracies that they were trained anew to."""
+        known = [member for member in members if member.key in scores]
+        anew = [
+            self.trial(member.values, statistics.fmean(scores[member.key]["accuracy"]))
+            for member in known
+        ]
+        return pareto.study_hypervolume(anew, self.objectives, self.chance, self.reference)
+
+
+def fronts(scales: Scales, one: Row, seconds: float) -> Iterator[tuple[float, list[Trial]]]:
+    """A contender's own front at each of the times."""
+    for number in range(1, TIMES + 1):
+        at = seconds * number / TIMES
+        yield at, scales.front([row for row in one["rows"] if row["at"] <= at])
+
+
+def retrained(file: str, recipe: list[str], values: dict[str, Any], seeds: int) -> list[float]:
+    """Test accuracies of one network by the common recipe, a seed each; in a process of its own."""
+    import torch
+
+    import trainers
+
+    torch.set_num_threads(1)
+    point = spaces.load(file, overrides=recipe).at(values)
+    return [
+        list(trainers.train(point, seed=digest_int("front", index), judge="test"))[-1][
+            "test_accuracy"
+        ]
+        for index in range(seeds)
+    ]
+
+
+# ---- the record ----------------------------------------------------------------------------------
+
+
+def summary(scales: Scales, record: Row) -> Row:
+    """Hypervolumes over time, what each came to, and when ours was as good as each peer's end."""
+    seconds = record["minutes"] * 60
+    curves: dict[str, list[float]] = {}
+    for name, one in record["searches"].items():
+        members = list(fronts(scales, one, seconds))
+        curves[name] = [round(scales.worth(front, record["scores"]), 4) for _, front in members]
+    lines: Row = {}
+    for contender in CONTENDERS:
+        mine = {
+            name: one for name, one in record["searches"].items() if name.split()[0] == contender
+        }
+        if not mine:
+            continue
+        lines[contender] = {
+            "seeds": len(mine),
+            "first trial, s": _spread([one["first"] for one in mine.values()]),
+            "trials": _spread([one["trials"] for one in mine.values()]),
+            "epochs": _spread([one["epochs"] for one in mine.values()]),
+            **{
+                f"hypervolume at {share} %": _spread(
+                    [curves[name][TIMES * share // 100 - 1] for name in mine]
+                )
+                for share in (25, 50, 100)
+            },
+        }
+        if contender == "ours":
+            continue
+        pairs = {
+            name.split()[1]: (curves[f"ours {name.split()[1]}"], curves[name])
+            for name in mine
+            if f"ours {name.split()[1]}" in curves
+        }
+        ours = {seed: reached(own, peer[-1]) for seed, (own, peer) in pairs.items()}
+        theirs = {seed: reached(peer, own[-1]) for seed, (own, peer) in pairs.items()}
+        lines[contender]["ours reached its end at"] = _shares(ours)
+        lines[contender]["it reached our end at"] = _shares(theirs)
+    return {"contenders": lines, "hypervolume by time": curves}
+
+
+def reached(curve: Sequence[float], wanted: float) -> float | None:
+    """The share of the clock after which a curve stays at what is wanted, or above."""
+    short = [number for number, volume in enumerate(curve, start=1) if volume < wanted]
+    last = max(short, default=0)
+    return None if last == len(curve) else (last + 1) / len(curve)
+
+
+def _shares(found: dict[str, float | None]) -> Row:
+    """By seed, with the median, in which not reached stands behind all that was."""
+    ordered = sorted(2.0 if share is None else share for share in found.values())
+    median = statistics.median_low(ordered) if ordered else None
+    return {
+        "median": None if median is None or median > 1 else median,
+        **{f"seed {seed}": share for seed, share in found.items()},
+    }
+
+
+def _spread(values: Sequence[float | None]) -> Row:
+    known = [value for value in values if value is not None]
+    if not known:
+        return {"median": None}
+    return {"median": statistics.median(known), "low": min(known), "high": max(known)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--space", default=str(HERE / "front" / "digits.yaml"))
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each contender")
+    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--recipe", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--within", type=float, default=float("inf"), metavar="SECONDS")
+    parser.add_argument("--smoke", action="store_true")
+    given = parser.parse_args()
+    called = time.monotonic()
+    if given.smoke:
+        given.minutes, given.seeds, given.only = 0.5, 1, ["ours", "optuna"]
+        given.overrides += ["training.epochs=1", "backbone.depth=8"]
+    space = spaces.load(given.space, overrides=given.overrides)
+    now = datetime.now(UTC)
+    path = given.record or HERE / "results" / f"time-to-{space.name}-{now:%Y-%m-%d}.json"
+    path = path.absolute()
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = {"searches": {}, "scores": {}, **record}
+    told = {"space": space.to_yaml(), "minutes": given.minutes, "recipe": given.recipe}
+    for key, value in told.items():
+        if record.setdefault(key, value) != value:
+            parser.error(f"{path} was measured with another {key}; give another --record")
+    record |= {
+        "date": now.isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/time_to_front.py", *sys.argv[1:]]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_device()}",
+        "versions": {
+            name: version(name)
+            for name in ("eca-search", "ray", "optuna", "mlflow", "torch", "torchvision")
+        },
+    }
+
+    def room(seconds: float) -> bool:
+        return time.monotonic() - called + seconds <= given.within
+
+    def keep() -> None:
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    seconds = given.minutes * 60
+    steps = [f"{name} {seed}" for seed in range(given.seeds) for name in given.only]
+    steps = [step for step in steps if step not in record["searches"]]
+    for number, step in enumerate(steps):
+        if not room(seconds + GRACE):
+            print(f"{len(steps) - number} searches are left; call again for the rest")
+            return
+        contender, seed = step.split()
+        record["searches"][step] = searched(contender, space, seconds, int(seed))
+        keep()
+        one = {key: value for key, value in record["searches"][step].items() if key != "rows"}
+        print(f"{step}: {json.dumps(one)}", flush=True)
+
+    scales = Scales(space)
+    wanted: dict[str, Trial] = {}
+    for one in record["searches"].values():
+        for _, members in fronts(scales, one, seconds):
+            wanted |= {member.key: member for member in members}
+    left = {key: member for key, member in wanted.items() if key not in record["scores"]}
+    print(f"{len(wanted)} networks on fronts, {len(left)} to train anew", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "space.yaml"
+        file.write_text(space.to_yaml(), encoding="utf-8")
+        at_once = 1 if "cpu" not in _device() else os.cpu_count() or 1
+        seeds = 1 if given.smoke else SEEDS
+        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+            jobs = {
+                pool.submit(retrained, str(file), given.recipe, member.values, seeds): key
+                for key, member in left.items()
+            }
+            for job in as_completed(jobs):
+                key = jobs[job]
+                if not job.cancelled():
+                    record["scores"][key] = {
+                        "network": wanted[key].label,
+                        **wanted[key].costs,
+                        "accuracy": job.result(),
+                    }
+                    keep()
+                if not room(GRACE):
+                    pool.shutdown(wait=False, cancel_futures=True)
+    if left := [key for key in wanted if key not in record["scores"]]:
+        print(f"{len(left)} networks are left to train anew; call again for the rest")
+        return
+    record["summary"] = summary(scales, record)
+    keep()
+    print(json.dumps(record["summary"]["contenders"], indent=1))
+    print(path)
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    main()
