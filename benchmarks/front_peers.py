@@ -1,6 +1,6 @@
 """A peer of benchmarks/time_to_front.py in a process of its own, as its documentation has it.
 
-    python benchmarks/front_peers.py ray|ray-reuse|optuna SPACE FOLDER --seed N --began T --seconds S
+    python benchmarks/front_peers.py PEER SPACE FOLDER --seed N --began T --seconds S
 
 ray        Ray Tune: OptunaSearch with NSGA-II over three metrics, ASHA on the accuracy,
            MLflowLoggerCallback into SQLite, a process a trial (Ray's default)
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 
 import spaces
 import trainers
@@ -32,8 +34,6 @@ from spaces import Space
 from spaces.settings import METRICS
 
 Values = dict[str, Any]
-ENOUGH = 100_000
-"""More trials than the clock allows."""
 
 
 class Ended:
@@ -64,7 +64,7 @@ def defined(space: Space, trial: optuna.Trial) -> None:
 
 
 def ray_tune(
-    space: Space, folder: Path, seed: int, until: float, ended: Ended, reuse: bool
+    space: Space, folder: Path, seed: int, until: float, ended: Ended, *, reuse: bool
 ) -> None:
     """Ray Tune by the book: searcher, scheduler and logger are its own."""
     import ray
@@ -82,7 +82,7 @@ def ray_tune(
         for metrics in trained(space, config, seed):
             tune.report(metrics)
 
-    class Noted(tune.Callback):
+    class Noted(tune.Callback):  # type: ignore[misc]
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             last = trial.last_result
             ended.add(trial.config, last[metric], int(last["epoch"]))
@@ -100,7 +100,7 @@ def ray_tune(
     tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            num_samples=ENOUGH,
+            num_samples=space.search.trials,
             search_alg=search,
             scheduler=ASHAScheduler(metric=metric, mode=METRICS[str(metric)], max_t=_epochs(space)),
             max_concurrent_trials=slots(space, gpus),
@@ -141,11 +141,12 @@ def by_optuna(space: Space, folder: Path, seed: int, until: float, ended: Ended)
         ended.add(values, metrics[str(judged(goals))], int(metrics["epoch"]))
         return [metrics[name] for name in goals]
 
-    directions = [f"{goal.goal}imize" for goal in goals.values()]
-    study = optuna.create_study(directions=directions)
+    ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+    study = optuna.create_study(directions=[ways[goal.goal] for goal in goals.values()])
     study.sampler = type(study.sampler)(seed=seed)  # type: ignore[call-arg]
     study.optimize(
         objective,
+        n_trials=space.search.trials,
         timeout=max(1.0, until - time.time()),
         n_jobs=slots(space, torch.cuda.device_count()),
     )
@@ -153,10 +154,8 @@ def by_optuna(space: Space, folder: Path, seed: int, until: float, ended: Ended)
 
 def slots(space: Space, gpus: float) -> int:
     """How many trials run at a time: as many as the space's resources allow here."""
-    import os
-
     wanted = space.search.resources
-    most = space.search.max_concurrent or ENOUGH
+    most = space.search.max_concurrent or 1_000
     if gpus and wanted.gpu:
         return min(most, int(gpus / (1.0 if wanted.gpu == "auto" else wanted.gpu)))
     return min(most, max(1, int((os.cpu_count() or 1) / wanted.cpu)))
@@ -183,7 +182,7 @@ def main() -> None:
         by_optuna(space, given.folder, given.seed, until, ended)
     else:
         reuse = given.peer == "ray-reuse"
-        ray_tune(space, given.folder, given.seed, until, ended, reuse)
+        ray_tune(space, given.folder, given.seed, until, ended, reuse=reuse)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ GPU. Contenders alternate, seed by seed, and the load average is kept beside eac
 Everything is a step that adds to one JSON: called again it does what the record lacks, and with
 `--within 540` begins nothing that would not end by then. On a GPU, protocols P1 and P7 are
 
-    python benchmarks/gpu.py                                                   # until it says no more
+    python benchmarks/gpu.py
     python benchmarks/time_to_front.py --space benchmarks/front/gpu.yaml --minutes 6 --within 540
 
-each called again until nothing is left. `--smoke` is seconds long and shows only that it runs.
+each called again until it says that nothing is left. `--smoke` is three trials of an epoch each: it
+shows that all of this runs.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _until(process: subprocess.Popen[bytes], end: float) -> None:
 
 
 def _ours(folder: Path, began: float) -> list[Row]:
-    """What our journal tells: trials that finished, and those that were stopped without accuracy."""
+    """What our journal tells; trials that did not finish have no accuracy."""
     if not journal.exists(folder):
         return []
     study = search.load(folder)
@@ -309,8 +310,8 @@ def main() -> None:
     given = parser.parse_args()
     called = time.monotonic()
     if given.smoke:
-        given.minutes, given.seeds, given.only = 0.5, 1, ["ours", "optuna"]
-        given.overrides += ["training.epochs=1", "backbone.depth=8"]
+        given.minutes, given.seeds, given.only = 4.0, 1, ["ours", "optuna"]
+        given.overrides += ["training.epochs=1", "backbone.depth=8", "search.trials=3"]
     space = spaces.load(given.space, overrides=given.overrides)
     now = datetime.now(UTC)
     path = given.record or HERE / "results" / f"time-to-{space.name}-{now:%Y-%m-%d}.json"
@@ -332,7 +333,7 @@ def main() -> None:
     }
 
     def room(seconds: float) -> bool:
-        return time.monotonic() - called + seconds <= given.within
+        return bool(time.monotonic() - called + seconds <= given.within)
 
     def keep() -> None:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -378,8 +379,8 @@ def main() -> None:
                     keep()
                 if not room(GRACE):
                     pool.shutdown(wait=False, cancel_futures=True)
-    if left := [key for key in wanted if key not in record["scores"]]:
-        print(f"{len(left)} networks are left to train anew; call again for the rest")
+    if missing := [key for key in wanted if key not in record["scores"]]:
+        print(f"{len(missing)} networks are left to train anew; call again for the rest")
         return
     record["summary"] = summary(scales, record)
     keep()

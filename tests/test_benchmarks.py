@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -45,3 +46,46 @@ def test_the_gpu_protocol_refuses_to_measure_a_cpu() -> None:
     )
     assert told.returncode != 0
     assert "no CUDA device here: --smoke" in told.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_time_to_the_front_adds_to_its_record_and_goes_on(tmp_path: Path) -> None:
+    """Ours and Optuna's search, their fronts trained anew: once, however often it is called."""
+    record = tmp_path / "front.json"
+    command = [sys.executable, str(BENCHMARKS / "time_to_front.py"), "--smoke"]
+    command += ["--record", str(record)]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    first = json.loads(record.read_text(encoding="utf-8"))
+    for contender in ("ours 0", "optuna 0"):
+        rows = first["searches"][contender]["rows"]
+        assert len(rows) == 3
+        assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
+        assert rows[0]["at"] > 0
+    assert all(0 < score["accuracy"][0] < 1 for score in first["scores"].values())
+    volumes = first["summary"]["hypervolume by time"]
+    assert all(volumes[name][-1] > 0 for name in ("ours 0", "optuna 0"))
+
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    again = json.loads(record.read_text(encoding="utf-8"))
+    assert again["searches"] == first["searches"]
+    assert again["scores"] == first["scores"]
+
+
+@pytest.mark.parametrize(
+    ("curve", "wanted", "share"),
+    [
+        ([0.0, 1.0, 2.0, 2.0], 1.0, 0.5),
+        ([0.0, 2.0, 1.0, 2.0], 2.0, 1.0),  # it had fallen behind again
+        ([2.0, 2.0, 2.0, 2.0], 2.0, 0.25),
+        ([0.0, 1.0, 1.0, 1.9], 2.0, None),
+    ],
+)
+def test_a_hypervolume_is_reached_when_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch, curve: list[float], wanted: float, share: float | None
+) -> None:
+    """A front that falls behind again, by a network that had been lucky, has not reached."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    reached = importlib.import_module("time_to_front").reached
+    assert reached(curve, wanted) == share
