@@ -19,9 +19,11 @@ anew by one recipe (the space's, changed by --recipe), with three fresh seeds ea
 the test images: the mean accuracies and the exact costs give each front's hypervolume, in the
 space's cost bands, from one reference point. A network is trained anew once, whoever found it.
 
-"reached" is the share of the clock after which our hypervolume was, for good, no less than the
-peer's at the end of its clock (null: not within it); below 1/2 is the aim on two cores, 1/5 on a
-GPU. Contenders alternate, seed by seed, and the load average is kept beside each.
+"ours reached its end" is the share of the clock after which our hypervolume was, for good, no less
+than the peer's at the end of its clock (null: not within it); below 1/2 is the aim on two cores,
+1/5 on a GPU. The share of the epochs says the same of what both had trained by then, which other
+work on the machine does not change. Contenders alternate, seed by seed, with the load average kept
+beside each.
 
 Everything is a step that adds to one JSON: called again it does what the record lacks, and with
 `--within 540` begins nothing that would not end by then. On a GPU, protocols P1 and P7 are
@@ -43,39 +45,32 @@ import argparse
 import json
 import platform
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+
+from front_worth import CONTENDERS, Row, Scales, fronts, retrained, summary
 
 import search
 import spaces
-from search import journal, pareto
-from search.examine import examiner
-from search.survey import reference
-from search.trial import Trial, digest_int
+from search import journal
+from search.trial import Trial
 from spaces import Space
 
-Row = dict[str, Any]
-CONTENDERS = ("ours", "ray", "ray-reuse", "optuna")
-TIMES = 24
 SEEDS = 3
 """Seeds that a network of a front is trained anew with."""
 GRACE = 60.0
 """Seconds that a contender has to go when its clock has run out; what ends then is not counted."""
+LEVEL = {"RAY_ADDRESS": "", "RAY_worker_niceness": "0"}
+"""Ray's workers are nice by 15: on a machine that does other things too they would starve, where
+Optuna's threads do not. On a quiet one it makes no difference."""
 HERE = Path(__file__).parent
-
-
-# ---- one search by the clock ---------------------------------------------------------------------
 
 
 def searched(contender: str, space: Space, seconds: float, seed: int) -> Row:
@@ -99,7 +94,7 @@ def searched(contender: str, space: Space, seconds: float, seed: int) -> Row:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": ""},
+                env={**os.environ, **LEVEL, "PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,
             )
             _until(process, began + seconds)
@@ -153,147 +148,6 @@ def _peers(folder: Path) -> list[Row]:
     path = folder / "trials.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
-
-
-# ---- fronts, and what they are worth -------------------------------------------------------------
-
-
-class Scales:
-    """What fronts of one space are measured by: costs in bands, one reference, chance."""
-
-    def __init__(self, space: Space) -> None:
-        import trainers
-
-        self.objectives = space.search.objectives
-        self.metric = str(pareto.judged(self.objectives))
-        self.reference = reference(space)
-        self.chance = trainers.chance(space.at(space.sample(seed=0)))
-        self._examine = examiner(space)
-        self._known: dict[str, Trial] = {}
-
-    def trial(self, values: dict[str, Any], accuracy: float) -> Trial:
-        """A point as a finished trial of such an accuracy; its key is the network's run key."""
-        named = json.dumps(values, sort_keys=True)
-        if named not in self._known:
-            found = self._examine(values)
-            self._known[named] = Trial(
-                number=len(self._known),
-                values=values,
-                config=found.config,
-                label=found.label,
-                identity=found.identity,
-                key=found.key,
-                costs=found.costs,
-                kernels=found.kernels,
-                placement=found.placement,
-                outcome="finished",
-            )
-        return replace(self._known[named], objectives={self.metric: accuracy})
-
-    def front(self, rows: Sequence[Row]) -> list[Trial]:
-        """The networks that whoever saw these accuracies believed in."""
-        seen = [row for row in rows if row["accuracy"] is not None]
-        trials = [self.trial(row["values"], row["accuracy"]) for row in seen]
-        return pareto.front(trials, self.objectives)
-
-    def worth(self, members: Sequence[Trial], scores: dict[str, Row]) -> float:
-        """The hypervolume of these networks by the accuracies that they were trained anew to."""
-        known = [member for member in members if member.key in scores]
-        anew = [
-            self.trial(member.values, statistics.fmean(scores[member.key]["accuracy"]))
-            for member in known
-        ]
-        return pareto.study_hypervolume(anew, self.objectives, self.chance, self.reference)
-
-
-def fronts(scales: Scales, one: Row, seconds: float) -> Iterator[tuple[float, list[Trial]]]:
-    """A contender's own front at each of the times."""
-    for number in range(1, TIMES + 1):
-        at = seconds * number / TIMES
-        yield at, scales.front([row for row in one["rows"] if row["at"] <= at])
-
-
-def retrained(file: str, recipe: list[str], values: dict[str, Any], seeds: int) -> list[float]:
-    """Test accuracies of one network by the common recipe, a seed each; in a process of its own."""
-    import torch
-
-    import trainers
-
-    torch.set_num_threads(1)
-    point = spaces.load(file, overrides=recipe).at(values)
-    return [
-        list(trainers.train(point, seed=digest_int("front", index), judge="test"))[-1][
-            "test_accuracy"
-        ]
-        for index in range(seeds)
-    ]
-
-
-# ---- the record ----------------------------------------------------------------------------------
-
-
-def summary(scales: Scales, record: Row) -> Row:
-    """Hypervolumes over time, what each came to, and when ours was as good as each peer's end."""
-    seconds = record["minutes"] * 60
-    curves: dict[str, list[float]] = {}
-    for name, one in record["searches"].items():
-        members = list(fronts(scales, one, seconds))
-        curves[name] = [round(scales.worth(front, record["scores"]), 4) for _, front in members]
-    lines: Row = {}
-    for contender in CONTENDERS:
-        mine = {
-            name: one for name, one in record["searches"].items() if name.split()[0] == contender
-        }
-        if not mine:
-            continue
-        lines[contender] = {
-            "seeds": len(mine),
-            "first trial, s": _spread([one["first"] for one in mine.values()]),
-            "trials": _spread([one["trials"] for one in mine.values()]),
-            "epochs": _spread([one["epochs"] for one in mine.values()]),
-            **{
-                f"hypervolume at {share} %": _spread(
-                    [curves[name][TIMES * share // 100 - 1] for name in mine]
-                )
-                for share in (25, 50, 100)
-            },
-        }
-        if contender == "ours":
-            continue
-        pairs = {
-            name.split()[1]: (curves[f"ours {name.split()[1]}"], curves[name])
-            for name in mine
-            if f"ours {name.split()[1]}" in curves
-        }
-        ours = {seed: reached(own, peer[-1]) for seed, (own, peer) in pairs.items()}
-        theirs = {seed: reached(peer, own[-1]) for seed, (own, peer) in pairs.items()}
-        lines[contender]["ours reached its end at"] = _shares(ours)
-        lines[contender]["it reached our end at"] = _shares(theirs)
-    return {"contenders": lines, "hypervolume by time": curves}
-
-
-def reached(curve: Sequence[float], wanted: float) -> float | None:
-    """The share of the clock after which a curve stays at what is wanted, or above."""
-    short = [number for number, volume in enumerate(curve, start=1) if volume < wanted]
-    last = max(short, default=0)
-    return None if last == len(curve) else (last + 1) / len(curve)
-
-
-def _shares(found: dict[str, float | None]) -> Row:
-    """By seed, with the median, in which not reached stands behind all that was."""
-    ordered = sorted(2.0 if share is None else share for share in found.values())
-    median = statistics.median_low(ordered) if ordered else None
-    return {
-        "median": None if median is None or median > 1 else median,
-        **{f"seed {seed}": share for seed, share in found.items()},
-    }
-
-
-def _spread(values: Sequence[float | None]) -> Row:
-    known = [value for value in values if value is not None]
-    if not known:
-        return {"median": None}
-    return {"median": statistics.median(known), "low": min(known), "high": max(known)}
 
 
 def main() -> None:

@@ -74,18 +74,18 @@ def test_the_time_to_the_front_adds_to_its_record_and_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("curve", "wanted", "share"),
+    ("curve", "wanted", "place"),
     [
-        ([0.0, 1.0, 2.0, 2.0], 1.0, 0.5),
-        ([0.0, 2.0, 1.0, 2.0], 2.0, 1.0),  # it had fallen behind again
-        ([2.0, 2.0, 2.0, 2.0], 2.0, 0.25),
+        ([0.0, 1.0, 2.0, 2.0], 1.0, 2),
+        ([0.0, 2.0, 1.0, 2.0], 2.0, 4),  # it had fallen behind again
+        ([2.0, 2.0, 2.0, 2.0], 2.0, 1),
         ([0.0, 1.0, 1.0, 1.9], 2.0, None),
     ],
 )
 def test_a_hypervolume_is_reached_when_it_is_kept(
-    monkeypatch: pytest.MonkeyPatch, curve: list[float], wanted: float, share: float | None
+    monkeypatch: pytest.MonkeyPatch, curve: list[float], wanted: float, place: int | None
 ) -> None:
     """A front that falls behind again, by a network that had been lucky, has not reached."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    reached = importlib.import_module("time_to_front").reached
-    assert reached(curve, wanted) == share
+    reached = importlib.import_module("front_worth").reached
+    assert reached(curve, wanted) == place
