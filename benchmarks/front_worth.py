@@ -62,7 +62,7 @@ class Scales:
         """The hypervolume of these networks by the accuracies that they were trained anew to."""
         known = [member for member in members if member.key in scores]
         anew = [
-            self.trial(member.values, statistics.fmean(scores[member.key]["accuracy"]))
+            self.trial(member.values, statistics.fmean(scores[member.key]["accuracy"].values()))
             for member in known
         ]
         return pareto.study_hypervolume(anew, self.objectives, self.chance, self.reference)
@@ -75,20 +75,19 @@ def fronts(scales: Scales, one: Row, seconds: float) -> Iterator[tuple[float, li
         yield at, scales.front([row for row in one["rows"] if row["at"] <= at])
 
 
-def retrained(file: str, recipe: list[str], values: dict[str, Any], seeds: int) -> list[float]:
-    """Test accuracies of one network by the common recipe, a seed each; in a process of its own."""
+def retrained(file: str, recipe: list[str], values: dict[str, Any], index: int) -> float:
+    """The test accuracy of a network by the common recipe and one of the fresh seeds.
+
+    For a process of its own.
+    """
     import torch
 
     import trainers
 
     torch.set_num_threads(1)
     point = spaces.load(file, overrides=recipe).at(values)
-    return [
-        list(trainers.train(point, seed=digest_int("front", index), judge="test"))[-1][
-            "test_accuracy"
-        ]
-        for index in range(seeds)
-    ]
+    *_, last = trainers.train(point, seed=digest_int("front", index), judge="test")
+    return last["test_accuracy"]
 
 
 def summary(scales: Scales, record: Row) -> Row:

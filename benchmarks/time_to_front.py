@@ -1,7 +1,8 @@
 """Time to the front: the same space on real images, by the same clock, ours against its peers.
 
     python benchmarks/time_to_front.py [KEY=VALUE ...] [--space FILE] [--minutes 3] [--seeds 3]
-        [--only NAME ...] [--recipe KEY=VALUE ...] [--record FILE] [--within SECONDS] [--smoke]
+        [--only NAME ...] [--recipe KEY=VALUE ...] [--judges 3] [--record FILE] [--within SECONDS]
+        [--smoke]
 
 Each contender is a process of its own that has so many minutes from the moment it is asked for, its
 start included:
@@ -15,7 +16,7 @@ optuna     `optuna.optimize(n_jobs=2)`, its default sampler, MLflow in the objec
 that what is compared is the search around it. Of each one its own front is taken at 24 times: the
 networks that *it* then believed in, by the accuracies that it had seen (a peer's trial that was
 stopped early counts with its last one, as `study.best_trials` has it). These networks are trained
-anew by one recipe (the space's, changed by --recipe), with three fresh seeds each, and judged by
+anew by one recipe (the space's, changed by --recipe), with three fresh seeds (--judges), judged by
 the test images: the mean accuracies and the exact costs give each front's hypervolume, in the
 space's cost bands, from one reference point. A network is trained anew once, whoever found it.
 
@@ -63,8 +64,6 @@ from search import journal
 from search.trial import Trial
 from spaces import Space
 
-SEEDS = 3
-"""Seeds that a network of a front is trained anew with."""
 GRACE = 60.0
 """Seconds that a contender has to go when its clock has run out; what ends then is not counted."""
 LEVEL = {"RAY_ADDRESS": "", "RAY_worker_niceness": "0"}
@@ -158,6 +157,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="searches of each contender")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--recipe", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--judges", type=int, default=3, help="seeds of each training anew")
     parser.add_argument("--record", type=Path)
     parser.add_argument("--within", type=float, default=float("inf"), metavar="SECONDS")
     parser.add_argument("--smoke", action="store_true")
@@ -165,6 +165,7 @@ def main() -> None:
     called = time.monotonic()
     if given.smoke:
         given.minutes, given.seeds, given.only = 4.0, 1, ["ours", "optuna"]
+        given.judges = 1
         given.overrides += ["training.epochs=1", "backbone.depth=8", "search.trials=3"]
     space = spaces.load(given.space, overrides=given.overrides)
     now = datetime.now(UTC)
@@ -172,6 +173,7 @@ def main() -> None:
     path = path.absolute()
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     record = {"searches": {}, "scores": {}, **record}
+    record["judges"] = given.judges
     told = {"space": space.to_yaml(), "minutes": given.minutes, "recipe": given.recipe}
     for key, value in told.items():
         if record.setdefault(key, value) != value:
@@ -210,31 +212,47 @@ def main() -> None:
     for one in record["searches"].values():
         for _, members in fronts(scales, one, seconds):
             wanted |= {member.key: member for member in members}
-    left = {key: member for key, member in wanted.items() if key not in record["scores"]}
-    print(f"{len(wanted)} networks on fronts, {len(left)} to train anew", flush=True)
+    scores = record["scores"]
+    left = [
+        (key, index)
+        for index in range(given.judges)
+        for key in wanted
+        if str(index) not in scores.get(key, {}).get("accuracy", {})
+    ]
+    print(f"{len(wanted)} networks on fronts, {len(left)} trainings anew", flush=True)
+
+    def note(place: tuple[str, int], accuracy: float) -> None:
+        key, index = place
+        network = {"network": wanted[key].label, **wanted[key].costs, "accuracy": {}}
+        scores.setdefault(key, network)["accuracy"][str(index)] = accuracy
+        left.remove(place)
+        keep()
+
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "space.yaml"
         file.write_text(space.to_yaml(), encoding="utf-8")
         at_once = 1 if "cpu" not in _device() else os.cpu_count() or 1
-        seeds = 1 if given.smoke else SEEDS
         with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
             jobs = {
-                pool.submit(retrained, str(file), given.recipe, member.values, seeds): key
-                for key, member in left.items()
+                pool.submit(retrained, str(file), given.recipe, wanted[key].values, index): (
+                    key,
+                    index,
+                )
+                for key, index in left
             }
             for job in as_completed(jobs):
-                key = jobs[job]
-                if not job.cancelled():
-                    record["scores"][key] = {
-                        "network": wanted[key].label,
-                        **wanted[key].costs,
-                        "accuracy": job.result(),
-                    }
-                    keep()
+                note(jobs[job], job.result())
                 if not room(GRACE):
-                    pool.shutdown(wait=False, cancel_futures=True)
-    if missing := [key for key in wanted if key not in record["scores"]]:
-        print(f"{len(missing)} networks are left to train anew; call again for the rest")
+                    break
+            else:
+                jobs = {}
+            for job in jobs:  # a job that is cancelled is never completed: nobody waits for it
+                job.cancel()
+        for job, place in jobs.items():  # what was at work when there was no more room
+            if place in left and not job.cancelled():
+                note(place, job.result())
+    if left:
+        print(f"{len(left)} trainings anew are left; call again for the rest")
         return
     record["summary"] = summary(scales, record)
     keep()

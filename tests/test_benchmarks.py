@@ -63,7 +63,7 @@ def test_the_time_to_the_front_adds_to_its_record_and_goes_on(tmp_path: Path) ->
         assert len(rows) == 3
         assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
         assert rows[0]["at"] > 0
-    assert all(0 < score["accuracy"][0] < 1 for score in first["scores"].values())
+    assert all(0 < score["accuracy"]["0"] < 1 for score in first["scores"].values())
     volumes = first["summary"]["hypervolume by time"]
     assert all(volumes[name][-1] > 0 for name in ("ours 0", "optuna 0"))
 
