@@ -50,6 +50,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -149,6 +150,52 @@ def _peers(folder: Path) -> list[Row]:
     return [json.loads(line) for line in lines]
 
 
+def anew(
+    space: Space,
+    recipe: list[str],
+    judges: int,
+    wanted: dict[str, Trial],
+    scores: dict[str, Row],
+    keep: Callable[[], None],
+    room: Callable[[float], bool],
+) -> bool:
+    """Train anew what lacks a score, each kept as it comes; False where some is left."""
+    left = [
+        (key, index)
+        for index in range(judges)
+        for key in wanted
+        if str(index) not in scores.get(key, {}).get("accuracy", {})
+    ]
+    print(f"{len(wanted)} networks on fronts, {len(left)} trainings anew", flush=True)
+
+    def note(place: tuple[str, int], accuracy: float) -> None:
+        key, index = place
+        network = {"network": wanted[key].label, **wanted[key].costs, "accuracy": {}}
+        scores.setdefault(key, network)["accuracy"][str(index)] = accuracy
+        left.remove(place)
+        keep()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "space.yaml"
+        file.write_text(space.to_yaml(), encoding="utf-8")
+        at_once = 1 if "cpu" not in _device() else os.cpu_count() or 1
+        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+            jobs = {}
+            for place in left:
+                values = wanted[place[0]].values
+                jobs[pool.submit(retrained, str(file), recipe, values, place[1])] = place
+            for job in as_completed(jobs):
+                note(jobs[job], job.result())
+                if not room(GRACE):
+                    break
+            for job in jobs:  # one that is cancelled is never completed: nobody waits for it
+                job.cancel()
+        for job, place in jobs.items():  # what was at work when there was no more room
+            if place in left and not job.cancelled():
+                note(place, job.result())
+    return not left
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
@@ -212,47 +259,8 @@ def main() -> None:
     for one in record["searches"].values():
         for _, members in fronts(scales, one, seconds):
             wanted |= {member.key: member for member in members}
-    scores = record["scores"]
-    left = [
-        (key, index)
-        for index in range(given.judges)
-        for key in wanted
-        if str(index) not in scores.get(key, {}).get("accuracy", {})
-    ]
-    print(f"{len(wanted)} networks on fronts, {len(left)} trainings anew", flush=True)
-
-    def note(place: tuple[str, int], accuracy: float) -> None:
-        key, index = place
-        network = {"network": wanted[key].label, **wanted[key].costs, "accuracy": {}}
-        scores.setdefault(key, network)["accuracy"][str(index)] = accuracy
-        left.remove(place)
-        keep()
-
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "space.yaml"
-        file.write_text(space.to_yaml(), encoding="utf-8")
-        at_once = 1 if "cpu" not in _device() else os.cpu_count() or 1
-        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
-            jobs = {
-                pool.submit(retrained, str(file), given.recipe, wanted[key].values, index): (
-                    key,
-                    index,
-                )
-                for key, index in left
-            }
-            for job in as_completed(jobs):
-                note(jobs[job], job.result())
-                if not room(GRACE):
-                    break
-            else:
-                jobs = {}
-            for job in jobs:  # a job that is cancelled is never completed: nobody waits for it
-                job.cancel()
-        for job, place in jobs.items():  # what was at work when there was no more room
-            if place in left and not job.cancelled():
-                note(place, job.result())
-    if left:
-        print(f"{len(left)} trainings anew are left; call again for the rest")
+    if not anew(space, given.recipe, given.judges, wanted, record["scores"], keep, room):
+        print("trainings anew are left; call again for the rest")
         return
     record["summary"] = summary(scales, record)
     keep()

@@ -8,8 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import spaces
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -71,6 +74,28 @@ def test_the_time_to_the_front_adds_to_its_record_and_goes_on(tmp_path: Path) ->
     again = json.loads(record.read_text(encoding="utf-8"))
     assert again["searches"] == first["searches"]
     assert again["scores"] == first["scores"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_trainings_anew_go_on_where_there_was_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was at work when time ran out is kept, the rest is for the next call."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(BENCHMARKS), *sys.path]))
+    benchmark = importlib.import_module("time_to_front")
+    space = spaces.load(
+        BENCHMARKS / "front" / "digits.yaml", overrides=["training.epochs=1", "backbone.depth=8"]
+    )
+    trials = [benchmark.Scales(space).trial(space.sample(seed=seed), 0.5) for seed in range(12)]
+    wanted = {trial.key: trial for trial in trials}
+    scores: dict[str, Any] = {}
+    rest = (space, [], 1, wanted, scores, lambda: None)
+    assert not benchmark.anew(*rest, lambda seconds: False)
+    assert 0 < len(scores) < len(wanted)
+    known = {key: score["accuracy"]["0"] for key, score in scores.items()}
+    assert benchmark.anew(*rest, lambda seconds: True)
+    assert scores.keys() == wanted.keys()
+    assert {key: scores[key]["accuracy"]["0"] for key in known} == known
 
 
 @pytest.mark.parametrize(
