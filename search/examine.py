@@ -15,7 +15,9 @@ from trainers.data import content, sources
 from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
-SAID = re.compile(r"^(backbone\.width|attention)$|^attention\..*(placement|mapping|position)\b")
+SAID = re.compile(
+    r"^(backbone\.width(\.\d+)?|attention)$|^attention\..*(placement|mapping|position)\b"
+)
 """Parameters that a label tells in words of its own."""
 
 
