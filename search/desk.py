@@ -144,14 +144,17 @@ class Desk:
         self.study.end(it.trial, it.replicate, ending)
         return ending
 
-    def complete(self, trial_id: str, metrics: dict[str, Any], ending: Ending | None) -> None:
-        """The attempt is over by its own word, or (`ending` None) because `report` said stop."""
+    def complete(self, trial_id: str, epochs: list[dict[str, Any]], ending: Ending | None) -> None:
+        """The attempt is over by its own word, or (`ending` None) because `report` said stop.
+
+        Its last `epochs` may come along.
+        """
         attempt = self.carried.get(trial_id)
         if attempt is not None and attempt.ending is not None:
             attempt.ending = None
             self.dying += 1
-        if metrics and ending is not None:
-            self.report(trial_id, metrics)
+        if ending is not None:
+            any(self.report(trial_id, metrics) for metrics in epochs)  # up to one that ends it
         self.end(trial_id, ending)
 
     def died(self, trial_id: str, ending: Ending, *, lost: bool, said: str = "") -> None:

@@ -44,7 +44,8 @@ class Workplace:
     time, where that is said. With `alone` nothing else prints in the attempt's process, so
     that its log may take what C code prints too. `judge` says which images trials are judged by.
     `batch_sizes` are those whose latency is measured, by at most `repeats` passes. So many
-    `processes` train a trial together.
+    `processes` train a trial together. Epochs that are shorter than `pace` seconds are told
+    together where that is far away.
     """
 
     checkpoints: str
@@ -61,6 +62,7 @@ class Workplace:
     batch_sizes: tuple[int, ...] = ()
     repeats: int = 50
     processes: int = 1
+    pace: float = 0.0
 
     @property
     def device(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ray
@@ -23,6 +24,12 @@ from search.worker import Workplace
 if TYPE_CHECKING:  # a worker needs no study
     from search.desk import Watch
     from search.study import Study
+
+MESSAGES = 200.0
+"""So many a second are sent to the driver, where trials have more to tell: each costs it 2 ms of a
+CPU (docs/scale.md)."""
+LONGEST = 0.5
+"""Seconds that epochs wait for one another at most, where over a hundred trials run at a time."""
 
 
 def drive(
@@ -47,7 +54,8 @@ def drive(
     """
     from search.desk import Desk
 
-    desk = Desk(study, workplace, slots, remembered(alive, seconds=1), watch)
+    pace = min(LONGEST, slots() / MESSAGES)
+    desk = Desk(study, replace(workplace, pace=pace), slots, remembered(alive, seconds=1), watch)
     farewell = f"paused; go on with: eca-search resume {study.folder}"
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="eca-search-"))

@@ -46,7 +46,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """An attempt is over; its last epoch may come along."""
         if not error:  # an error is told by the callback, which knows what it was
             ending = _nested(result or {}, "ending")
-            metrics = _nested(result or {}, "metrics")
+            metrics = (result or {}).get("metrics", [])
             with self._desk.kept():
                 self._actors.greet(trial_id)
                 self._desk.complete(trial_id, metrics, Ending(**ending) if ending else None)
@@ -70,10 +70,10 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """One epoch; STOP where the desk says so."""
+        """One epoch or more; STOP where the desk says so, and what came after it is forgotten."""
         with self._desk.kept():
             self._actors.greet(trial.trial_id)
-            stop = self._desk.report(trial.trial_id, _nested(result, "metrics"))
+            stop = any(self._desk.report(trial.trial_id, epoch) for epoch in result["metrics"])
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 

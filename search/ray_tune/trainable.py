@@ -33,11 +33,14 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
     """A reusable actor: one attempt after another, PyTorch imported once.
 
     `attempt` is what it does with an assignment, `freed` says whether that has left the GPU's
-    memory free; a subclass may do something else.
+    memory free; a subclass may do something else. Epochs shorter than the workplace's `pace` are
+    told together: each message costs the driver more than a millisecond, and the training waits
+    meanwhile. A decision to stop comes so much later then.
     """
 
     attempt = staticmethod(attempt)
     freed = staticmethod(freed)
+    _pace = 0.0
     _messages: Iterator[dict[str, Any] | Ending]
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -46,18 +49,31 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         self._take(config)
 
     def step(self) -> dict[str, Any]:
-        """One epoch, or the ending: `done` with an outcome word."""
-        message = next(self._messages)
-        if isinstance(message, Ending):
-            return self._over(self._mates.reason(message))
-        if message["epoch"] < self._epochs or notice.given():
-            return {"metrics": message}
-        ending = next(self._messages)  # the last epoch brings its ending along: one trip less
+        """One epoch, several that are short, or the ending: `done` with an outcome word."""
+        begun, told = time.monotonic(), list[dict[str, Any]]()
+        while True:
+            message = next(self._messages)
+            if isinstance(message, Ending):
+                if not told:
+                    return self._over(self._mates.reason(message))
+                self._messages = iter([message])
+                return {"metrics": told}
+            told.append(message)
+            if notice.given():
+                return {"metrics": told}
+            if message["epoch"] >= self._epochs:
+                return self._last(told)
+            if time.monotonic() - begun >= self._pace:
+                return {"metrics": told}
+
+    def _last(self, told: list[dict[str, Any]]) -> dict[str, Any]:
+        """The last epochs, which bring their ending along: one trip less."""
+        ending = next(self._messages)
         assert isinstance(ending, Ending)
         if not self._reusable(ending):  # what ends with its process is told after the epoch
             self._messages = iter([ending])
-            return {"metrics": message}
-        return {"metrics": message, **self._over(ending)}
+            return {"metrics": told}
+        return {"metrics": told, **self._over(ending)}
 
     def _over(self, ending: Ending) -> dict[str, Any]:
         """The ending as a result, or as the end of a process that is not used again."""
@@ -95,7 +111,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
     def _take(self, config: dict[str, Any]) -> None:
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
-        self._epochs = assignment.config["training"]["epochs"]
+        self._epochs, self._pace = assignment.config["training"]["epochs"], workplace.pace
         if why := notice.given():  # nothing is begun here that would be cut off at once
             self._mates = _Mates(assignment, replace(workplace, processes=1))
             self._messages = iter([Ending("interrupted", f"its worker is to leave: {why}")])

@@ -6,7 +6,7 @@ Here Ray is what calls: its trials are ids and its clock is ours. The study is r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,7 +281,7 @@ def test_last_words_of_a_killed_worker_count(ray: Callable[..., Ray]) -> None:
         cluster.desk.report("a", epoch(number))
     cluster.now += 101
     killed = cluster.kills()
-    cluster.desk.complete("a", epoch(EPOCHS), Ending("finished", ""))
+    cluster.desk.complete("a", [epoch(EPOCHS)], Ending("finished", ""))
     cluster.take("b")
     cluster.desk.died("b", CRASHED, lost=False)
 
@@ -318,7 +318,7 @@ def test_a_full_disk_comes_out_of_rays_hooks(ray: Callable[..., Ray]) -> None:
     cluster = ray()
     cluster.begin("a")
     actors = Actors(cluster.desk)
-    result = {"metrics/epoch": 1, "metrics/val_accuracy": 0.5}
+    result = {"metrics": [epoch(1)]}
     durable.arm("append.begun:1:enospc")
     try:
         with pytest.raises(OSError, match="No space left") as full:
@@ -388,9 +388,9 @@ def test_fewer_at_a_time_interrupts_the_newest_after_their_epoch(ray: Callable[.
     there.free = 1
     assert there.desk.report("a", epoch(2)) is False
     assert there.desk.report("c", epoch(2)) is True
-    there.desk.complete("c", {}, None)
+    there.desk.complete("c", [], None)
     assert there.desk.report("b", epoch(2)) is True
-    there.desk.complete("b", {}, None)
+    there.desk.complete("b", [], None)
     assert there.desk.take("d") is None
     assert there.outcomes(1) == there.outcomes(2) == ["interrupted"]
 
@@ -409,7 +409,7 @@ def test_a_last_epoch_is_never_interrupted(ray: Callable[..., Ray]) -> None:
         for number in range(1, EPOCHS):
             there.desk.report(name, epoch(number))
     there.study.narrow(1)
-    there.desk.complete("b", epoch(EPOCHS), Ending("finished", ""))
+    there.desk.complete("b", [epoch(EPOCHS)], Ending("finished", ""))
     assert there.study.trials[1].outcome == "finished"
 
 
@@ -435,3 +435,62 @@ def test_a_worker_that_is_to_leave_begins_nothing() -> None:
         notice.withdraw()
 
     assert json.loads(str(told.value))["outcome"] == "interrupted"
+
+
+def worker_of(messages: list[Any], seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An actor whose attempt has these messages, each after so many seconds."""
+    from search.ray_tune import Attempt, trainable
+
+    now = 0.0
+
+    def told() -> Iterator[Any]:
+        nonlocal now
+        for message, after in zip(messages, seconds, strict=True):
+            now += after
+            yield message
+
+    monkeypatch.setattr(trainable, "time", SimpleNamespace(monotonic=lambda: now))
+    worker = object.__new__(Attempt)
+    worker._messages, worker._epochs, worker._pace = told(), EPOCHS, 0.1
+    worker._mates = SimpleNamespace(reason=lambda ending: ending)
+    return worker
+
+
+def test_epochs_that_take_their_time_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was always: one message each, the last with its ending."""
+    messages = [*map(epoch, range(1, EPOCHS + 1)), Ending("finished", "")]
+    worker = worker_of(messages, [0.2] * len(messages), monkeypatch)
+    steps = [worker.step() for _ in range(EPOCHS)]
+    assert [step["metrics"] for step in steps] == [[epoch(n)] for n in range(1, EPOCHS + 1)]
+    assert steps[-1]["ending"]["outcome"] == "finished"
+
+
+def test_short_epochs_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first, which takes longer as a network is built; what a training ends of is told
+    after its epochs.
+    """
+    ending = Ending("diverged", "nan")
+    messages = [*map(epoch, range(1, 6)), ending]
+    worker = worker_of(messages, [3.0, 0.04, 0.04, 0.04, 0.04, 0.01], monkeypatch)
+    worker._epochs = 100
+    assert worker.step() == {"metrics": [epoch(1)]}
+    assert worker.step() == {"metrics": [epoch(2), epoch(3), epoch(4)]}
+    assert worker.step() == {"metrics": [epoch(5)]}
+    assert worker.step() == {"done": True, "ending": asdict(ending)}
+
+
+def test_what_came_after_a_stop_is_forgotten(ray: Callable[..., Ray]) -> None:
+    """Of epochs that came together those up to the decision count, as if each had come alone."""
+    from search.ray_tune.actors import Actors
+    from search.ray_tune.hooks import StudyScheduler
+
+    cluster = ray()
+    cluster.begin("a")
+    number = cluster.desk.carried["a"].assignment.trial
+    cluster.study.stop(number)
+    decision = StudyScheduler(cluster.desk, Actors(cluster.desk)).on_trial_result(
+        None, SimpleNamespace(trial_id="a"), {"metrics": [epoch(1), epoch(2)]}
+    )
+    assert decision == "STOP"
+    assert cluster.study.trials[number].outcome == "pruned"
+    assert cluster.study.trials[number].epochs == 1
