@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -100,6 +102,73 @@ def write_space(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+Draw = Callable[..., Path]
+SIZES = ((60, 80), (80, 60), (64, 64), (60, 90))
+COLOURS = {9: (220, 30, 30), 3: (30, 200, 30), 5: (40, 40, 220)}  # of three categories, by their id
+
+
+@pytest.fixture(scope="session")
+def draw() -> Draw:
+    """Draw images with coloured boxes on noise, in COCO's layout, and return their folder.
+
+    Image i of a part has 1 + i % 3 objects, but for the last of eight, which has none; sizes,
+    (height, width), go round. The first image's first object is a crowd, told by run lengths.
+    """
+
+    def drawn(
+        root: Path, sizes: Sequence[tuple[int, int]] = SIZES, train: int = 16, val: int = 8
+    ) -> Path:
+        (root / "annotations").mkdir(parents=True)
+        for part, count in (("train", train), ("val", val)):
+            (root / f"{part}2017").mkdir()
+            told = _drawn(root / f"{part}2017", sizes, count, 1000 * (part == "val"))
+            (root / f"annotations/instances_{part}2017.json").write_text(json.dumps(told))
+        return root
+
+    return drawn
+
+
+def _drawn(folder: Path, sizes: Sequence[tuple[int, int]], count: int, seed: int) -> dict[str, Any]:
+    """Images in a folder, and what COCO's annotations say of them."""
+    import numpy as np
+    from PIL import Image
+
+    images: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    for number in range(count):
+        random = np.random.default_rng(seed + number)
+        height, width = sizes[number % len(sizes)]
+        pixels = random.integers(90, 160, (height, width, 3), np.uint8)
+        name, owner = f"{seed + number:012}.png", 10 * number + 7
+        images.append({"id": owner, "file_name": name, "height": height, "width": width})
+        for _ in range(0 if number % 8 == 7 else 1 + number % 3):
+            w, h = random.integers(16, 40, 2).tolist()
+            x, y = int(random.integers(0, width - w)), int(random.integers(0, height - h))
+            kind = int(random.choice(list(COLOURS)))
+            pixels[y : y + h, x : x + w] = COLOURS[kind]
+            outline: Any = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            if not objects:
+                inside = np.zeros((height, width), np.uint8)
+                inside[y : y + h, x : x + w] = 1
+                ends = np.flatnonzero(np.diff(np.pad(inside.T.ravel(), 1))).tolist()
+                runs = np.diff([0, *ends, height * width]).tolist()
+                outline = {"size": [height, width], "counts": runs}
+            objects.append(
+                {
+                    "id": len(objects) + 1,
+                    "image_id": owner,
+                    "category_id": kind,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": int(not objects),
+                    "segmentation": outline,
+                }
+            )
+        Image.fromarray(pixels).save(folder / name)
+    kinds = [{"id": kind, "name": f"kind {kind}"} for kind in COLOURS]
+    return {"images": images, "annotations": objects, "categories": kinds}
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.errors import counted
 from trainers.datasets import DatasetError
 from trainers.datasets.scenes import Objects, Scenes, Texts
 
@@ -178,6 +179,6 @@ def _numbers(
         numbers = [x for x in row if isinstance(x, int | float) and abs(x) < 1e300]
         if len(numbers) != width or len(row) != width:
             got = json.dumps(entries[place].get(name))[:40]
-            said = f"annotations[{place}] has a {name} of other than {width} numbers (got {got})"
+            said = f"annotations[{place}] has no {name} of {counted(width, 'number')} (got {got})"
             raise _Wrong(said)
-    raise _Wrong(f"an annotation's {name} is of other than {width} numbers")
+    raise _Wrong(f"an annotation has no {name} of {counted(width, 'number')}")

@@ -12,7 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
-from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, pooling
+from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, in_full, pooling
 from trainers.weights import First
 
 LOSSES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
@@ -66,6 +66,7 @@ class FasterRCNN(torchvision.FasterRCNN):  # type: ignore[misc]
         )
         self.transform = Padding()
         self.structure = structure
+        in_full(self.backbone, self.rpn.head, self.roi_heads.box_predictor)
 
     @property
     def body(self) -> Backbone:

@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
 from trainers.detectors.faster_rcnn import FasterRCNN
-from trainers.detectors.pyramid import Pyramid, pooling
+from trainers.detectors.pyramid import Pyramid, in_full, pooling
 from trainers.weights import First
 
 LOSSES = (
@@ -43,6 +43,7 @@ class MaskRCNN(FasterRCNN):
         heads.mask_roi_pool = pooling(pyramid, REGION)
         heads.mask_head = torchvision.MaskRCNNHeads(channels, (inside,) * 4, 1)
         heads.mask_predictor = torchvision.MaskRCNNPredictor(inside, inside, classes + 1)
+        in_full(heads.mask_predictor)
 
     def passes(self) -> list[Pass]:
         """Faster R-CNN's, and each of the detections."""

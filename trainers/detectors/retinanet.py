@@ -13,7 +13,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
-from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors
+from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, in_full
 from trainers.weights import First
 
 LOSSES = ("classification", "bbox_regression")
@@ -58,6 +58,7 @@ class RetinaNet(torchvision.RetinaNet):  # type: ignore[misc]
         )
         self.transform = Padding()
         self.structure = structure
+        in_full(self.backbone, self.head)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Losses by name in training, else each image's boxes, labels and scores."""
