@@ -12,6 +12,7 @@ from search import comparing, confirming, tables, text
 from search.journal import FILE
 from search.redaction import redacted
 from spaces import Config, arms, writer
+from spaces.objectives import judged_by, spoken
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -62,7 +63,7 @@ def card(
             trial, config
         ),
         "Use": _use(config, missing),
-        "Accuracy": _accuracy(study, trial, replicate, config, found),
+        _worth(config): _results(study, trial, replicate, config, found),
         "Data and recipe": _recipe(study, config),
         "Provenance": _provenance(study, trial, replicate, sums),
     }
@@ -112,7 +113,13 @@ def _use(config: Config, missing: str) -> Iterator[str]:
     )
 
 
-def _accuracy(
+def _worth(config: Config) -> str:
+    """The heading over what it is worth: `Accuracy`, `Box AP`."""
+    said = spoken(judged_by([config.task.name]))
+    return said[0].upper() + said[1:]
+
+
+def _results(
     study: Study, trial: Trial, replicate: Replicate, config: Config, found: Trained
 ) -> Iterator[str]:
     ema = config.training.ema
@@ -120,9 +127,10 @@ def _accuracy(
     averaged = f", averaged with decay {ema}" if ema is not None else ""
     yield f"- these weights: replicate {replicate.number}, {epoch}{averaged}"
     judge = study.space.search.judge
-    own = found.metrics.get(f"{judge}_accuracy")
+    metric = judged_by([config.task.name])
+    own = found.metrics.get(f"{judge}_{metric}")
     if own is not None:
-        yield f"- their {IMAGES[judge]} accuracy: {own:.4f}"
+        yield f"- their {IMAGES[judge]} {spoken(metric)}: {own:.4f}"
     for name, value in (trial.objectives or {}).items():
         if not tables.trained(name, trial):
             continue

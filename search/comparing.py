@@ -210,6 +210,9 @@ def told(
     aliases = {one.arm: one.of for one in same if one.everywhere}
     against = against or planned.against
     known = results(study)
+    if not shares(known):
+        said = f"{study.judged} is no share of 1 (allowed: results of 0..1, which points are of)"
+        raise SpaceError([Problem(None, "search.objectives", said)])
     if against is not None and against not in known:
         said = f"no such arm{nearest(against, list(known))} (there are: {listed(known)})"
         raise SpaceError([Problem(None, "against", said)])
@@ -231,6 +234,11 @@ def told(
     before = aliases.get(planned.against, planned.against) if planned.against else None
     caveats = tuple(_caveats(study, comparison, lost, None if other == before else against))
     return Told(space_metric(study.space), comparison, same, strata, caveats)
+
+
+def shares(found: Mapping[str, Mapping[Any, float]]) -> bool:
+    """Whether all results lie in 0..1: what people's own tasks report may be anything."""
+    return all(0 <= value <= 1 for values in found.values() for value in values.values())
 
 
 def resolution(study: Study) -> float:

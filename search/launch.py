@@ -123,6 +123,7 @@ def _start(
     examine = examiner(space)
     at = reference(space)
     first = preflight.first_point(space, examine)
+    chance = preflight.chance(space, first)
     preflight.whole(space, examine, say)
     with (
         mirrored(space, folder, force=False, say=say) as mirror,
@@ -134,7 +135,7 @@ def _start(
             space,
             examine,
             reference=at,
-            chance=_chance(space, first),
+            chance=chance,
             versions=preflight.versions(),
             plugins=[str(path) for path in catalogue.plugins()],
             forked=None if known is None else known.uuid,
@@ -390,12 +391,6 @@ def _fits_device(space: Space, values: dict[str, object], executor: Executor) ->
             trainers.check_device(space.at(values), "cpu")
         except ValueError as error:
             raise SpaceError(options.located(space, error, values)) from None
-
-
-def _chance(space: Space, values: dict[str, object]) -> float:
-    import trainers
-
-    return float(trainers.chance(space.at(values)))
 
 
 def _write(folder: Path, space: Space) -> None:

@@ -167,6 +167,20 @@ def _possible(space: Space, check: options.Check) -> dict[str, Any]:
     raise SpaceError(Problem(at.place, at.key, f"{at.message}{tried}") for at in wrong)
 
 
+def chance(space: Space, values: dict[str, Any]) -> float:
+    """What guessing scores by the task's own metric. Raises SpaceError where it leaves a loss open.
+
+    That is measured from the loss of guessing, ln(1 / chance), and there is none where chance is 0.
+    """
+    found = float(trainers.chance(space.at(values)))
+    for name in space.search.objectives:
+        if found <= 0 and name.endswith("loss") and name not in (space.search.reference or {}):
+            said = "missing: hypervolume is measured from it, and nobody knows the loss of guessing"
+            key = f"search.reference.{name}"
+            raise refusal(space, key, f"{said} (allowed: the largest loss that counts)")
+    return found
+
+
 def whole(space: Space, examine: Examine, say: Callable[[str], None]) -> None:
     """Refuse a space with an option that nothing can be trained with; say how much cannot be.
 

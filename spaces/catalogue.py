@@ -74,6 +74,7 @@ class _Source:
     channels: dict[Any, tuple[int, ...]]
     metrics: dict[str, Goal]
     heads: tuple[str, ...]
+    targets: frozenset[str]
 
 
 def names(kind: str) -> list[str]:
@@ -166,6 +167,14 @@ def heads(task: str) -> list[str]:
     ours = _own(HEAD)
     said = _read("task", path("task", task)).heads
     return [*said, *(name for name in names(HEAD) if name not in {*ours, *said})]
+
+
+def targets(kind: str, name: str) -> frozenset[str]:
+    """What a dataset says of its images, or a task asks of them: ``labels``, ``boxes``, ``masks``.
+
+    From the literal ``TARGETS`` in its file, a word or several; labels without it.
+    """
+    return _read(kind, path(kind, name)).targets
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -330,6 +339,7 @@ def _read(kind: str, file: Path) -> _Source:
         channels=_literal(tree, "CHANNELS"),
         metrics=_metrics(tree) if kind == "task" else {},
         heads=tuple(_literal(tree, "DETECTORS")),
+        targets=_targets(tree),
     )
 
 
@@ -349,6 +359,12 @@ def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             found = node.value
     return found
+
+
+def _targets(tree: ast.Module) -> frozenset[str]:
+    value = _assigned(tree, "TARGETS")
+    said = "labels" if value is None else literal(value)
+    return frozenset([said] if isinstance(said, str) else said)
 
 
 def _metrics(tree: ast.Module) -> dict[str, Goal]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from spaces import catalogue, writer
 from spaces.errors import VariantError, listed, nearest, shown
-from spaces.fit import misfits, widths
+from spaces.fit import misfits, targets, widths
 from spaces.site import POSITIONS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
@@ -315,6 +315,7 @@ class Config(Strict):
         found = misfits(
             self.backbone.model_dump(), self.attention.model_dump(), self.task.model_dump()
         )
+        found += targets(self.task.name, self.dataset.name)
         if found:
             raise VariantError(*found)
         return self

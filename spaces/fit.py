@@ -26,6 +26,16 @@ def misfits(
     return found
 
 
+def targets(task: str, dataset: str) -> list[tuple[str, str]]:
+    """A task that asks what a dataset does not say of its images."""
+    asked, told = catalogue.targets("task", task), catalogue.targets("dataset", dataset)
+    if asked <= told:
+        return []
+    fitting = [name for name in catalogue.names("task") if catalogue.targets("task", name) <= told]
+    said = f"{task} asks for {listed(sorted(asked))}, and {dataset} has {listed(sorted(told))}"
+    return [("task.name", f"{said} (allowed: {listed(fitting) or 'another dataset'})")]
+
+
 def widths(width: Any) -> list[tuple[str, str]]:
     """(dotted key in the backbone, message) for each number of ``width`` that is out of range."""
     several = isinstance(width, list)

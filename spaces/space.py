@@ -183,8 +183,11 @@ def load(
         said = "a comparison's, and there are no arms (allowed: leave it out)"
         problems.append(Problem(document.value["blocks"].key, "blocks", said))
     written = document.value.get("search", Node({}, document.place))
-    of = tasks(tree) or USUAL
+    named = tasks(tree)
+    of = named or USUAL
     search, wrong = validated(Search, written, "search", {"tasks": of})
+    if not named:  # of a task that there is not, that is what is wrong
+        wrong = [problem for problem in wrong if not problem.key.startswith("search.objectives")]
     if search is not None and "objectives" not in written.value:
         search = search.model_copy(update={"objectives": usual_objectives(of)})
         if not shared(of):

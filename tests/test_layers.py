@@ -87,6 +87,8 @@ def test_decisions_do_not_know_torch(module: str) -> None:
         ("import spaces", {"torch", "numpy", "optuna", "ray", "mlflow"}),
         ("import trainers", {"torch", "numpy"}),
         ("import trainers.variants", {"torch"}),
+        ("import trainers.build, trainers.complexity, trainers.pretrained", {"torchvision"}),
+        ("import trainers.latency, trainers.portable, trainers.train", {"torchvision"}),
         ("import search", {"torch", "optuna", "ray", "mlflow", "pydantic"}),
         ("import search.study", {"torch", "optuna", "ray", "mlflow"}),
     ],

@@ -25,7 +25,7 @@ class Complexity:
 
     MACs are those of convolutions and matrix products, PyTorch's `FlopCounterMode` halved: norms,
     activations, pooling and products element by element count nothing. A detector's image has the
-    shape that `network.passes` says, and it looks at as many regions as its parameters allow.
+    shape that `network.image_of` says, and it looks at as many regions as its parameters allow.
     """
 
     params: int

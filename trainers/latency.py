@@ -24,7 +24,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from spaces.config import Config
+from spaces.config import Component, Config
 from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
@@ -61,7 +61,7 @@ def latency(
     """
     place = check_device(config, device)
     data = describe(config)
-    network, shape = whole(drawn(config, seed=seed), data)
+    network, shape = whole(drawn(config, seed=seed), data, config.task)
     return timed(
         network,
         shape,
@@ -73,9 +73,11 @@ def latency(
     )
 
 
-def whole(network: nn.Module, data: Description) -> tuple[nn.Module, tuple[int, ...]]:
+def whole(
+    network: nn.Module, data: Description, task: Component
+) -> tuple[nn.Module, tuple[int, ...]]:
     """What of a network is timed, and the shape of the images that it is given."""
-    parts = passes(network, data)
+    parts = passes(network, data, task)
     return (Parts(parts) if isinstance(network, Detector) else network), parts[0][1]
 
 

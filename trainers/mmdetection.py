@@ -73,7 +73,7 @@ def counted(
                     layer.register_forward_hook(counter(count))
             if name == HIDDEN:
                 layer.register_forward_hook(counter(_twice))
-        for part, shape, times in passes(net, data):  # noqa: B007 (the hooks read it)
+        for part, shape, times in passes(net, data, task):  # noqa: B007 (the hooks read it)
             part(torch.empty(1, *shape))
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     return trained, total

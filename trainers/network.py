@@ -21,7 +21,17 @@ from trainers.datasets import Description
 from trainers.detectors import WIDER, Detector, padded
 from trainers.tasks.classification import Classifier
 
-__all__ = ["Classifier", "Place", "Skeleton", "assemble", "bare", "describe", "passes", "skeleton"]
+__all__ = [
+    "Classifier",
+    "Place",
+    "Skeleton",
+    "assemble",
+    "bare",
+    "describe",
+    "image_of",
+    "passes",
+    "skeleton",
+]
 
 CLASSIFICATION = Component(name="classification")
 
@@ -80,6 +90,9 @@ def _headed(body: Backbone, data: Description, task: Component) -> nn.Module:
     make = variants.load("task", task.name)
     with variants.blamed("task.detector" if _detects(task) else "task"):
         network: nn.Module = make(data.classes, 0.0, **task.params).network(body, data)
+        if _detects(task) and not isinstance(network, Detector):
+            wanted = "structure, first, body, passes and hold (trainers/detectors)"
+            raise VariantError(("name", f"what it makes is no detector: that has {wanted}"))
     return network
 
 
@@ -87,17 +100,26 @@ def _detects(task: Component) -> bool:
     return "detector" in task.params
 
 
-def passes(network: nn.Module, data: Description) -> list[tuple[nn.Module, tuple[int, ...], int]]:
-    """The parts that compute on one image: each with the shape it sees, and how many times.
+def image_of(data: Description, task: Component) -> tuple[int, int, int]:
+    """The shape (C, H, W) of the image that a network's cost is counted at.
 
-    A classifier is one part, on a square. A detector's are counted on an image whose shorter side
-    is `image_size` and whose longer side is 1.6 times that, both padded to a multiple of 32: 800 x
-    1280 for 800, as in the tables of MMDetection and of the ECA-Net paper.
+    A square for a classifier. A detector's has the shorter side `image_size` and a longer one 1.6
+    times that, both padded to a multiple of 32: 800 x 1280 for 800, as in the tables of
+    MMDetection and of the ECA-Net paper.
     """
     size = data.image_size
+    if not _detects(task):
+        return data.channels, size, size
+    return data.channels, padded(size), padded(round(WIDER * size))
+
+
+def passes(
+    network: nn.Module, data: Description, task: Component
+) -> list[tuple[nn.Module, tuple[int, ...], int]]:
+    """The parts that compute on one image: each with the shape it sees, and how many times."""
+    image = image_of(data, task)
     if not isinstance(network, Detector):
-        return [(network, (data.channels, size, size), 1)]
-    image = (data.channels, padded(size), padded(round(WIDER * size)))
+        return [(network, image, 1)]
     return [(part.module, part.shape or image, part.times) for part in network.passes()]
 
 
@@ -105,8 +127,10 @@ def skeleton(backbone: Component, data: Description, task: Component = CLASSIFIC
     """The network without memory of its own, without attention; remembered: it costs 0.1 s."""
     known = Description(data.classes, data.channels, data.image_size)
     chosen = [(c.name, json.dumps(c.params, sort_keys=True)) for c in (backbone, task)]
-    own = variants.load("backbone", backbone.name), variants.load("task", task.name)
-    return _skeleton(*chosen, known, own)
+    own = [variants.load("backbone", backbone.name), variants.load("task", task.name)]
+    if _detects(task):
+        own.append(variants.load("detector", task.params["detector"]["name"]))
+    return _skeleton(*chosen, known, tuple(own))
 
 
 @lru_cache(maxsize=4096)
@@ -137,7 +161,9 @@ def _skeleton(
     for _, module in asked:
         module.register_forward_hook(note)
     with variants.blamed("backbone"):
-        macs = sum(times * count_macs(part, *shape) for part, shape, times in passes(net, data))
+        macs = sum(
+            times * count_macs(part, *shape) for part, shape, times in passes(net, data, aim)
+        )
     places = tuple(Place(site, *sizes[module]) for site, module in asked)
     head = json.dumps(net.structure, sort_keys=True) if isinstance(net, Detector) else None
     return Skeleton(count_params(net), macs, places, structure, head)

@@ -151,8 +151,8 @@ def _misfits(there: Mapping[str, Form], here: Mapping[str, Form]) -> Iterator[st
 
 
 def _attention(name: str) -> bool:
-    """Whether a parameter is attention's: it lies below a position of a block."""
-    return any(part in POSITIONS for part in name.split(".")[:-1])
+    """Whether a parameter is attention's: below a position of a block, or `posts` of timm's."""
+    return any(part in (*POSITIONS, "posts") for part in name.split(".")[:-1])
 
 
 @lru_cache(maxsize=256)

@@ -96,6 +96,10 @@ def complexity(
         rows = [[*row, tables.milliseconds(it)] for row, it in zip(rows, found, strict=True)]
     click.echo(columns(heading, rows, left=heading[:2]))
     click.echo(MACS)
+    for model in models:
+        if "input" in model:
+            _, height, width = model["input"]
+            click.echo(f"{model['name']}: of an image of {height} x {width} pixels, padded")
     if found:
         images = counted(batch or 1, "image")
         click.echo(f"{LATENCY}, of {images} on {found[0].device}")
@@ -108,7 +112,7 @@ def _model(
     from spaces import published as backbones
     from trainers.complexity import count
     from trainers.datasets import Description
-    from trainers.network import describe
+    from trainers.network import describe, image_of
 
     if _parted(name)[1] in backbones.names():
         _check_attention(attention or "none")
@@ -124,6 +128,7 @@ def _model(
         "image_size": data.image_size,
         "params": cost.params,
         "macs": cost.macs,
+        **({"input": image_of(data, config.task)} if "detector" in config.task.params else {}),
         **({"latency": _latency(config, data, batch_size)} if batch_size else {}),
     }
 
@@ -135,7 +140,7 @@ def _latency(config: Config, data: Description, batch_size: int) -> dict[str, An
     from trainers.build import drawn
     from trainers.latency import timed, whole
 
-    network, shape = whole(drawn(config, seed=0, data=data), data)
+    network, shape = whole(drawn(config, seed=0, data=data), data, config.task)
     precision, place = config.training.precision, check_device(config)
     (found,) = timed(network, shape, place, precision=precision, batch_sizes=[batch_size])
     return asdict(found)

@@ -101,6 +101,8 @@ def effects(study: Study) -> tuple[Effect, ...]:
     if control is None:
         return ()
     found = _searched(study, metric) if study.space.arms is None else comparing.results(study)
+    if not comparing.shares(found):
+        return ()
     twice = set() if study.space.arms is None else _twice(study, control)
     settings = study.space.search.compare
     alpha = settings.alpha

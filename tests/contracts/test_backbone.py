@@ -115,6 +115,18 @@ def test_channels_are_those_that_attention_sees(parts):
     assert seen == set(enumerate(catalogue.channels(parts), 1))
 
 
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("parts", backbones(), ids=label)
+def test_levels_are_those_of_the_maps(parts, stem):
+    """Strides and channels of the stages, as a detector asks for them, are those of its maps."""
+    body = assemble(component(parts, width=0.25, stem=stem), CIFAR, plain).eval().backbone
+
+    with torch.no_grad():
+        maps = body.maps(torch.randn(1, 3, 64, 128))
+
+    assert [(64 // y.shape[2], y.shape[1]) for y in maps] == list(body.levels)
+
+
 @pytest.mark.parametrize("parts", sizes(), ids=label)
 def test_sites_say_the_map_that_passes(parts):
     """A site's channels, and the size that the skeleton notes, are those of the map that the

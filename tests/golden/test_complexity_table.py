@@ -95,6 +95,7 @@ def test_a_detector_has_a_name(capsys):
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert (model["params"], model["macs"]) == (44_272_100, 206_336_963_584)
     assert model["image_size"] == 800
+    assert model["input"] == [3, 800, 1280]
 
 
 def test_it_is_printed(found, monkeypatch, capsys):
@@ -108,10 +109,10 @@ def test_it_is_printed(found, monkeypatch, capsys):
     line = lines["resnet50", "ECA"]
     assert "25,557,112" in line
     assert "24.37M" in line
+    assert "thop 0.0.22 / 2^30" in line
     line = lines["retinanet_resnet50", "ECA"]
     assert "37.74M" in line
     assert "MMDetection / 10^9" in line
-    assert "thop 0.0.22 / 2^30" in line
     assert "not reconciled" in said
     assert "1 MAC = 2 FLOPs" in said
 

@@ -79,6 +79,11 @@ class Example:
         """As `Study.judged`."""
         return pareto.judged(self.objectives)
 
+    @property
+    def origins(self) -> dict[str, float]:
+        """As `Study.origins`."""
+        return {"val_accuracy": self.chance, **self.reference}
+
     def counts(self, *, driven: bool = True) -> dict[str, int]:
         """As `Study.counts`."""
         free = {"infeasible": 3, "duplicate": 2, "invalid": 0, "preempted": 0}
@@ -98,7 +103,7 @@ class Example:
 
     def hypervolume(self) -> float:
         """As `Study.hypervolume`."""
-        return pareto.study_hypervolume(self.trials, self.objectives, self.chance, self.reference)
+        return pareto.study_hypervolume(self.trials, self.objectives, self.chance, self.origins)
 
     def with_trials(self, *trials: Trial, ended: str | None = None) -> Example:
         """The same study at another moment."""

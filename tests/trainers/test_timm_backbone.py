@@ -128,3 +128,28 @@ def test_it_has_no_published_size():
     """It is none of the backbones that go by name and depth, as it needs a model's name."""
     assert "timm" not in published.names()
     assert isinstance(trainers.build(config("resnet18d")), nn.Module)
+
+
+def test_a_network_of_timms_carries_a_detector(tmp_path):
+    """Its cuts are the pyramid's maps, attention stands behind them; what is frozen is all that
+    comes before the first cut, unless the file lacks it.
+    """
+    theirs = timm.create_model("resnet18d", num_classes=10)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    base = config("resnet18d", POST, tmp_path / "theirs.pth").model_dump(mode="json")
+    base["task"] = {"name": "detection", "detector": {"name": "faster_rcnn", "channels": 16}}
+    base["dataset"] = {"name": "coco", "image_size": 64}
+    chosen = Config.model_validate(base)
+
+    with pytest.warns(UserWarning, match="starts anew"):
+        net = trainers.build(chosen)
+
+    assert net.backbone.strides == [4, 8, 16, 32]
+    assert trainers.measure(chosen).params == sum(p.numel() for p in net.parameters())
+    kept = {name.split(".")[1] for name, p in net.body.named_parameters() if not p.requires_grad}
+    assert kept == {"conv1", "bn1", "layer1"}
+    assert all(p.requires_grad for p in net.body.posts.parameters())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        (answer,) = net.eval()([torch.rand(3, 64, 80)])
+    assert answer["boxes"].shape[1] == 4
