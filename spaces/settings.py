@@ -299,7 +299,7 @@ class Search(Strict):
     def _built_and_sensible(self, info: ValidationInfo) -> Search:
         of = _tasks(info)
         found = [*self._wrong_ways(of), *self._sampling(), *self._unjudged(of)]
-        found += [*self._untimed(), *self._unmeasured()]
+        found += [*self._untimed(), *self._unmeasured(of)]
         if found:
             raise VariantError(*found)
         return self
@@ -332,11 +332,12 @@ class Search(Strict):
             found.append(("latency.batch_sizes", said))
         return found
 
-    def _unmeasured(self) -> Iterator[tuple[str, str]]:
+    def _unmeasured(self, of: Sequence[str]) -> Iterator[tuple[str, str]]:
         """What goes down, is no cost and has no value of guessing, as a loss has."""
-        for name, objective in self.objectives.items():
+        known = goals(of)
+        for name in self.objectives:
             foreseen = name in (*COSTS, *LATENCIES) or name.endswith("loss")
-            if objective.goal == "min" and not foreseen and name not in (self.reference or {}):
+            if known.get(name) == "min" and not foreseen and name not in (self.reference or {}):
                 said = "missing: hypervolume is measured from it, and grows towards 0"
                 yield f"reference.{name}", f"{said} (allowed: the largest value that counts)"
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from spaces.config import Config, Dataset
 from trainers import data, variants
 from trainers.batches import open_batches
 from trainers.datasets import DatasetError, Description, Files, Images
+from trainers.datasets.scenes import Scenes
 
 # images of the train part and of the test part as their authors count them
 SIZES = {
@@ -28,6 +29,7 @@ SIZES = {
     "cifar100": (50_000, 10_000),
     "image_folder": (24, 6),
     "webdataset": (24, 6),
+    "coco": (14, 8),  # of 16 drawn ones two have no object
 }
 
 
@@ -60,9 +62,16 @@ def here() -> list[str]:
 
 
 @pytest.fixture(scope="module", params=here())
-def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    draw: Callable[..., Path],
+) -> Dataset:
     """Every dataset with its data."""
     name = request.param
+    if name == "coco":
+        root = draw(tmp_path_factory.mktemp("coco") / "drawn")
+        return completed(Dataset(name=name, root=str(root), image_size=32, classes=3))
     if name == "image_folder":
         root = tmp_path_factory.mktemp("photos")
         for part, count in (("train", 8), ("val", 2)):
@@ -115,6 +124,7 @@ def config(component: Dataset) -> Config:
     return Config.model_validate(
         {
             "name": "t",
+            "task": {"name": "detection" if component.name == "coco" else "classification"},
             "dataset": component.model_dump(),
             "backbone": {"name": "resnet", "depth": 8, "width": 0.25},
             "training": {
@@ -125,6 +135,11 @@ def config(component: Dataset) -> Config:
             },
         }
     )
+
+
+def few(component: Dataset) -> int:
+    """A subset that every dataset has, the ones made here too."""
+    return 12 if component.root else 100
 
 
 def describe(component: Dataset) -> Description:
@@ -145,6 +160,12 @@ def test_images_are_as_described(dataset: Dataset, part: data.Part) -> None:
     description = describe(dataset)
     assert len(images.labels) == SIZES[dataset.name][part == "test"]
     assert images.labels.dtype == np.int64
+    if isinstance(images, Scenes):  # many objects in each, of labels from 1
+        assert np.unique(images.objects.labels).tolist() == [1, 2, 3]
+        assert len(images.categories) == description.classes == 3
+        for path, size in zip(images.paths, images.sizes.tolist(), strict=True):
+            assert images.load(path).size == tuple(size[::-1])
+        return
     assert np.unique(images.labels).tolist() == list(range(description.classes))
     if isinstance(images, Images):
         size = description.image_size
@@ -167,7 +188,7 @@ def test_mean_and_deviation_are_the_datas(dataset: Dataset) -> None:
     """The constants that normalise are those of the training images."""
     images = data.read(dataset)
     description = describe(dataset)
-    if isinstance(images, Files):  # ImageNet's, as is the custom for photos
+    if isinstance(images, Files | Scenes):  # ImageNet's, as is the custom for photos
         assert description.mean == (0.485, 0.456, 0.406)
         return
     pixels = images.pixels[::9] / np.float32(255)
@@ -208,25 +229,34 @@ def test_validation_is_cut_stratified_and_disjoint(dataset: Dataset) -> None:
 
 def test_batches_fit_the_network(dataset: Dataset) -> None:
     """Normalised float32 images in channels_last of the described shape, and every image once."""
-    small = completed(dataset.model_copy(update={"subset": 20 if dataset.root else 100}))
+    small = completed(dataset.model_copy(update={"subset": few(dataset)}))
     training, validation = open_batches(config(small), torch.device("cpu"))
     description = describe(small)
     size = description.image_size
     images, labels = next(training.shuffled(0, 1))
+    for batches in (training, validation):
+        assert sum(len(labels) for _, labels in batches.ordered()) == batches.count
+    if isinstance(images, list):  # of different sizes, the shorter side as described
+        assert {image.dtype for image in images} == {torch.float32}
+        assert {image.shape[0] for image in images} == {description.channels}
+        assert {min(image.shape[1:]) for image in images} == {size}
+        assert [target.keys() for target in labels] == [{"boxes", "labels"}] * 8
+        return
     assert images.shape == (8, description.channels, size, size)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
-    for batches in (training, validation):
-        assert sum(len(labels) for _, labels in batches.ordered()) == batches.count
 
 
 def test_another_image_size_is_given(dataset: Dataset) -> None:
     """image_size changes the description and the images alike."""
-    changed = {"image_size": 20, "subset": 20 if dataset.root else 100}
+    changed = {"image_size": 20, "subset": few(dataset)}
     small = completed(dataset.model_copy(update=changed))
     assert describe(small).image_size == 20
     _, validation = open_batches(config(small), torch.device("cpu"))
     images, _ = next(validation.ordered())
+    if isinstance(images, list):
+        assert min(images[0].shape[1:]) == 20
+        return
     assert images.shape[2:] == (20, 20)
 
 
@@ -239,6 +269,8 @@ def test_what_is_not_in_the_key_is_a_parameter_of_its_own(dataset: Dataset) -> N
             "workers": lambda: dataset.params["workers"] + 1,
             "classes": lambda: describe(dataset).classes,  # another number is no dataset at all
             "cache": lambda: "/scratch",
+            "annotations": lambda: "{part}.json",
+            "images": lambda: "{part}",
         }[name]()
         same = [dataset, dataset.model_copy(update={name: other})]
         assert len({trainers.run_key(config(one), "d") for one in same}) == 1

@@ -3,23 +3,101 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import trainers
+from spaces import catalogue
+from spaces.config import Config
+from spaces.errors import VariantError
 from trainers import variants
+from trainers.tasks import LABELS, check, targets, task_of
 
 
-@pytest.fixture(params=variants.names("task"))
+@pytest.fixture(params=[name for name in variants.names("task") if targets(name) == LABELS])
 def make(request: pytest.FixtureRequest) -> object:
-    """The function of every task."""
+    """The function of every task that is taught labels."""
     return variants.load("task", request.param)
 
 
 def test_there_are_tasks() -> None:
     """The folder is found."""
-    assert variants.names("task") == ["classification"]
+    assert variants.names("task") == ["classification", "detection", "instance_segmentation"]
+
+
+def recipe(name: str, **training: Any) -> Config:
+    """Any config of a task; its data need not be there."""
+    dataset = "digits" if targets(name) == LABELS else "coco"
+    return Config.model_validate(
+        {
+            "name": "t",
+            "task": {"name": name},
+            "dataset": {"name": dataset, "root": "/nowhere"},
+            "backbone": {"name": "resnet", "depth": 18, "width": 0.125},
+            "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}} | training,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", variants.names("task"))
+def test_a_task_says_how_it_is_judged(name: str) -> None:
+    """In its file, where it is read without torch, the first as the task itself says."""
+    told = catalogue.metrics(name)
+    task = task_of(recipe(name))
+    assert next(iter(told)) == task.metric
+    assert told[task.metric] == "max"
+    assert set(told.values()) <= {"max", "min"}
+    assert 0 <= task.chance < 1
+    assert told == variants.module("task", name).METRICS
+
+
+@pytest.mark.parametrize("name", variants.names("task"))
+def test_a_task_heads_a_backbone(name: str) -> None:
+    """Its network asks nothing of the data but what is described, and learns: loss and tally."""
+    config = recipe(name)
+    task, network = task_of(config), trainers.build(config).train()
+    if targets(name) == LABELS:
+        images: Any = torch.randn(4, 1, 8, 8)
+        truth: Any = torch.tensor([0, 1, 2, 3])
+    else:
+        images = [torch.randn(3, 64, 96), torch.randn(3, 64, 64)]
+        one = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([80])}
+        one["masks"] = torch.ones(1, 64, 96, dtype=torch.uint8)
+        none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+        truth = [one, none | {"masks": torch.zeros(0, 64, 64, dtype=torch.uint8)}]
+    loss, tally = task.learn(network, images, truth)
+    loss.backward()
+    assert loss.shape == ()
+    assert tally.dtype == torch.float64
+    assert not tally.requires_grad
+    told = task.metrics(tally.tolist())
+    assert told["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    twice = task.metrics((2 * tally).tolist())
+    assert twice == pytest.approx(told)
+
+
+@pytest.mark.parametrize("name", variants.names("task"))
+def test_a_task_fits_some_dataset(name: str) -> None:
+    """And says which it does not fit, before any data are looked at."""
+    check(recipe(name))
+    others = {LABELS: "coco"}.get(targets(name), "digits")
+    whole = recipe(name).model_dump(mode="json") | {"dataset": {"name": others}}
+    with pytest.raises(VariantError, match=rf"^task\.name: {others} has no {targets(name)} "):
+        check(Config.model_validate(whole))
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra that brings it."""
+    monkeypatch.setattr("trainers.tasks.find_spec", lambda name: None)
+    check(recipe("classification"))
+    with pytest.raises(VariantError) as raised:
+        check(recipe("detection"))
+    assert str(raised.value) == (
+        "task.name: detection needs faster_coco_eval: pip install 'eca-search[detection]'"
+    )
 
 
 def test_tallies_add_up(make: object) -> None:

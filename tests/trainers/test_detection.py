@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def tiny(root: Path, detector: str = "faster_rcnn", **changed: Any) -> Config:
         "augmentation": {"flip": True},
         "grad_clip": 10.0,
     }
-    parts = {"name": detector, **SMALL[detector], **changed.pop("detector", {})}
+    parts = {"name": detector, **SMALL[detector], **changed.pop("parts", {})}
     return Config.model_validate(
         {
             "name": "tiny",
@@ -100,7 +101,8 @@ def timeless(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
 @pytest.mark.parametrize("detector", TASKS)
 def test_losses_fall_and_are_told_apart(root: Path, detector: str) -> None:
     """Over six epochs of two steps; the parts add up, and what is judged is of 0 to 1."""
-    config = tiny(root, detector, epochs=6, schedule={"name": "constant"})
+    recipe = {"optimizer": {"name": "adamw", "lr": 0.002}, "schedule": {"name": "constant"}}
+    config = tiny(root, detector, epochs=6, **recipe)
     told = list(trainers.train(config, seed=1, device="cpu"))
     assert told[-1]["train_loss"] < 0.9 * told[0]["train_loss"]
     for epoch in told:
@@ -109,8 +111,8 @@ def test_losses_fall_and_are_told_apart(root: Path, detector: str) -> None:
         assert sum(epoch[part] for part in parts) == pytest.approx(epoch["train_loss"], rel=1e-5)
         judged = {name.removeprefix("val_") for name in epoch if name.startswith("val_")}
         kinds = ("mask", "box") if detector == "mask_rcnn" else ("box",)
-        # drawn objects are of 16 to 40 pixels, so that none is large
-        names = ("ap", "ap50", "ap75", "ap_small", "ap_medium")
+        # the objects of the four images that judge are all small, of less than 32 x 32 pixels
+        names = ("ap", "ap50", "ap75", "ap_small")
         assert judged == {f"{kind}_{name}" for kind in kinds for name in names}
         assert all(0 <= epoch[f"val_{name}"] <= 1 for name in judged)
         best = epoch[f"best_val_{kinds[0]}_ap"]
@@ -159,10 +161,10 @@ def test_a_run_that_left_within_an_epoch_goes_on_exactly(
 
 def together(config: Config, folder: Path) -> list[list[dict[str, float]]]:
     """What each of two processes yields."""
+    meeting = str(folder / "meeting")
     members = [
         subprocess.Popen(
-            [sys.executable, "-c", MEMBER, config.model_dump_json(), str(rank), "2"]
-            + [str(folder / "meeting")],
+            [sys.executable, "-c", MEMBER, config.model_dump_json(), str(rank), "2", meeting],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -199,20 +201,25 @@ def test_two_processes_train_a_network_that_samples(root: Path, tmp_path: Path) 
     first, second = together(config, tmp_path)
     assert timeless(first) == timeless(second)
     for one, both in zip(alone, first, strict=True):
-        # of the drawn regions; 10 % is twice what was seen with five seeds
+        # regions differ; a gradient or a tally that is counted twice is further off
         assert both["train_loss"] == pytest.approx(one["train_loss"], rel=0.1)
 
 
-def test_half_precision_trains(root: Path) -> None:
-    """With bf16 the loss stays near float32's, and falls."""
-    for detector in TASKS:
-        recipe = {"epochs": 3, "schedule": {"name": "constant"}}
-        full = list(trainers.train(tiny(root, detector, **recipe), seed=1, device="cpu"))
-        half = tiny(root, detector, **recipe, precision="bf16")
-        told = list(trainers.train(half, seed=1, device="cpu"))
-        assert told[-1]["train_loss"] < told[0]["train_loss"]
-        # 8 bits of mantissa in the convolutions, six steps
-        assert told[0]["train_loss"] == pytest.approx(full[0]["train_loss"], rel=0.05)
+@pytest.mark.parametrize("detector", TASKS)
+def test_half_precision_trains(root: Path, detector: str) -> None:
+    """With bf16 the first epoch's loss is near float32's, and falls.
+
+    At 128 pixels: on a map of one pixel, which RetinaNet's last has at 64, PyTorch 2.14's CPU
+    convolution in bf16 of stride 2 takes its weights' gradient from memory that nobody has written.
+    """
+    recipe = {"epochs": 2, "optimizer": {"name": "adamw", "lr": 0.002}}
+    large = {"dataset": {"image_size": 128}}
+    (full, *_) = trainers.train(tiny(root, detector, **recipe, **large), seed=1, device="cpu")
+    half = tiny(root, detector, **recipe, **large, precision="bf16")
+    first, last = trainers.train(half, seed=1, device="cpu")
+    assert last["train_loss"] < first["train_loss"]
+    # 8 bits of mantissa in the convolutions, two steps
+    assert first["train_loss"] == pytest.approx(full["train_loss"], rel=0.05)
 
 
 @pytest.mark.parametrize("detector", TASKS)
@@ -236,12 +243,29 @@ def test_the_test_part_judges_in_confirmation(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("detector", "lr", "wanted"),
-    [("faster_rcnn", 0.02, {"box_ap": 0.7}), ("mask_rcnn", 0.02, {"box_ap": 0.7, "mask_ap": 0.7})],
-)
-def test_four_images_are_learnt_by_heart(
-    draw: Draw, tmp_path: Path, detector: str, lr: float, wanted: dict[str, float]
-) -> None:
-    """Judged by the very images that it was taught, it finds nearly everything."""
-    raise NotImplementedError
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_four_images_are_learnt_by_heart(draw: Draw, tmp_path: Path, detector: str) -> None:
+    """Judged by the very images that it was taught, it finds every object, and rather exactly."""
+    root = draw(tmp_path / "four", train=4, val=4)
+    shutil.rmtree(root / "val2017")
+    shutil.copytree(root / "train2017", root / "val2017")
+    told = (root / "annotations/instances_train2017.json").read_text()
+    (root / "annotations/instances_val2017.json").write_text(told)
+    config = tiny(
+        root,
+        detector,
+        epochs=60,
+        batch_size=2,
+        optimizer={"name": "adamw", "lr": 0.003, "weight_decay": 0.0},
+        schedule={"name": "one_cycle"},
+        augmentation={},
+        dataset={"image_size": 96},
+        parts={"channels": 32, "box_features": 64, "box_samples": 64, "proposals": 50},
+    )
+    *_, last = trainers.train(config, seed=0, judge="test", device="cpu")
+    # 0.886 and, by masks, 0.862 when this was written; 60 epochs are two steps each
+    assert last["test_box_ap50"] > 0.95
+    assert last["test_box_ap"] > 0.7
+    if detector == "mask_rcnn":
+        assert last["test_mask_ap50"] > 0.95
+        assert last["test_mask_ap"] > 0.7

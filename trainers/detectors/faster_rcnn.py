@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.detection import faster_rcnn as torchvision
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
-from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, pooling
+from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, in_full, pooling
 from trainers.weights import First
 
 LOSSES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
@@ -66,6 +66,7 @@ class FasterRCNN(torchvision.FasterRCNN):  # type: ignore[misc]
         )
         self.transform = Padding()
         self.structure = structure
+        in_full(self.backbone, self.rpn.head, self.roi_heads.box_predictor)
 
     @property
     def body(self) -> Backbone:
@@ -94,7 +95,7 @@ def detector(
     *,
     channels: PositiveInt = 256,
     box_features: PositiveInt = 1024,
-    anchor_scale: PositiveFloat = 8.0,
+    anchor_scale: Annotated[float, Field(ge=1, le=64)] = 8.0,
     proposals: PositiveInt = 1000,
     detections: PositiveInt = 100,
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05,

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from functools import partial
 from math import log2
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -134,6 +134,25 @@ class Padding(GeneralizedRCNNTransform):  # type: ignore[misc]
     ) -> list[dict[str, Tensor]]:
         """The answers as they are."""
         return result
+
+
+def in_full(*parts: nn.Module) -> None:
+    """Have parts of a detector give float32, in whatever precision their layers compute.
+
+    torchvision makes anchors of the maps' dtype and boxes of the deltas': in bf16 coordinates in an
+    image of 1,000 pixels would be multiples of 4, and RetinaNet diverged.
+    """
+    for part in parts:
+        part.register_forward_hook(_whole)
+
+
+def _whole(part: nn.Module, given: object, found: Any) -> Any:
+    """The tensors that a part has found, in float32; they come in lists and dictionaries."""
+    if isinstance(found, Tensor):
+        return found.float()
+    if isinstance(found, dict):
+        return {name: _whole(part, given, value) for name, value in found.items()}
+    return [_whole(part, given, value) for value in found]
 
 
 def anchors(pyramid: Pyramid, scale: float, octaves: int) -> AnchorGenerator:
