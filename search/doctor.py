@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 from search import filesystems, store
 from search.redaction import redacted
+from spaces import catalogue
+from spaces.errors import listed
 
 GIB = 2**30
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -64,6 +66,7 @@ def findings(out: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
     """Everything that is looked at, one after the other; `out` is the folder of studies."""
     yield _python()
     yield from _versions()
+    yield from extras()
     yield from _torch()
     yield _disk(out)
     yield from _file_system(out)
@@ -87,6 +90,20 @@ def _versions() -> Iterator[Finding]:
         yield Finding("eca-search", "warn", "not installed", "pip install -e . in its folder")
     for library in LIBRARIES:
         yield version_of(library, ranges)
+
+
+def extras() -> Iterator[Finding]:
+    """Libraries that single tasks need and an extra brings, each with the tasks; none is a must."""
+    asked: dict[tuple[str, str], list[str]] = {}
+    for task in catalogue.names("task"):
+        for needed in catalogue.needs(task).items():
+            asked.setdefault(needed, []).append(task)
+    for (library, extra), tasks in asked.items():
+        try:
+            yield Finding(library, "ok", f"{version(library)} (for {listed(tasks)})")
+        except PackageNotFoundError:
+            said = f"not installed, so no {listed(tasks)}"
+            yield Finding(library, "warn", said, f"pip install 'eca-search[{extra}]'")
 
 
 def version_of(library: str, ranges: list[str]) -> Finding:

@@ -36,10 +36,12 @@ print(json.dumps({"cuda": torch.version.cuda or "", "devices": names}))
 class Question:
     """What a node is asked for beyond its versions.
 
-    `datasets` are name and root (None: where it is by itself); `plugins` files; `places` are
-    folders or fsspec URIs that the asking process has put a `marker` into.
+    `libraries` are what this search needs besides; `datasets` are name and root (None: where it is
+    by itself); `plugins` files; `places` are folders or fsspec URIs that the asking process has put
+    a `marker` into.
     """
 
+    libraries: tuple[str, ...] = ()
     datasets: tuple[tuple[str, str | None], ...] = ()
     plugins: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ def look(asked: dict[str, Any]) -> dict[str, Any]:
             host=socket.gethostname(),
             python=platform.python_version(),
             executable=sys.executable,
-            versions={library: _version(library) for library in LIBRARIES},
+            versions={library: _version(library) for library in (*LIBRARIES, *question.libraries)},
             source=_source(),
             datasets={name: _dataset(name, root) for name, root in question.datasets},
             plugins={file: _digest(Path(file)) for file in question.plugins},

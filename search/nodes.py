@@ -17,6 +17,7 @@ from search.doctor import ROOTLESS, Finding, existing
 from search.node import Answer, Question
 from search.redaction import redacted
 from spaces.errors import counted
+from spaces.objectives import tasks
 
 DECISIVE = ("ray", "torch")
 """Libraries whose version must be the driver's; of others another is worth a warning."""
@@ -37,14 +38,18 @@ def question(out: Path, space: str | None, plugins: Sequence[Path]) -> Question:
         catalogue.plug(file)
     files = tuple(str(path) for path in catalogue.plugins())
     places = [str(existing(out.absolute()))]
+    libraries: tuple[str, ...] = ()
     datasets: list[tuple[str, str | None]]
     datasets = [(name, None) for name in catalogue.names("dataset") if name not in ROOTLESS]
     if space is not None:
         loaded = spaces.load(space)
         config = loaded.at(loaded.sample(seed=0))
         datasets = [(config.dataset.name, config.dataset.root)]
+        libraries = tuple(
+            dict.fromkeys(name for task in tasks(loaded.tree) for name in catalogue.needs(task))
+        )
         places += [uri] if (uri := loaded.search.checkpoints.uri) else []
-    return Question(tuple(datasets), files, tuple(places))
+    return Question(libraries, tuple(datasets), files, tuple(places))
 
 
 def findings(address: str | None, question: Question) -> Iterator[Finding]:

@@ -75,6 +75,7 @@ class _Source:
     metrics: dict[str, Goal]
     heads: tuple[str, ...]
     targets: frozenset[str]
+    needs: dict[str, str]
 
 
 def names(kind: str) -> list[str]:
@@ -175,6 +176,14 @@ def targets(kind: str, name: str) -> frozenset[str]:
     From the literal ``TARGETS`` in its file, a word or several; labels without it.
     """
     return _read(kind, path(kind, name)).targets
+
+
+def needs(task: str) -> dict[str, str]:
+    """Library -> extra of this package that brings it, of those that a task cannot do without.
+
+    From the literal ``NEEDS`` in its file.
+    """
+    return dict(_read("task", path("task", task)).needs)
 
 
 def check(kind: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -340,10 +349,11 @@ def _read(kind: str, file: Path) -> _Source:
         metrics=_metrics(tree) if kind == "task" else {},
         heads=tuple(_literal(tree, "DETECTORS")),
         targets=_targets(tree),
+        needs=_literal(tree, "NEEDS"),
     )
 
 
-def _literal(tree: ast.Module, name: str) -> dict[Any, tuple[int, ...]]:
+def _literal(tree: ast.Module, name: str) -> dict[Any, Any]:
     """What a file assigns to ``name`` at its top; nothing where it does not."""
     value = _assigned(tree, name)
     return {} if value is None else ast.literal_eval(value)

@@ -6,6 +6,7 @@ What is written for accuracy would show here: this metric is no accuracy, by nam
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +40,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """Where a search of that task lies, recorded in MLflow."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "own.yaml").write_text(SPACE)
+    (folder / "runs").mkdir()
+    shutil.copy(migrated, folder / "runs" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli.main(["run", "own.yaml", "--plugin", str(PLUGIN)]) == 0

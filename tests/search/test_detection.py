@@ -1,0 +1,136 @@
+"""Searches among detectors: real ones, on real photographs where they are, judged by COCO's AP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+import search
+import spaces
+from search.store import default_uri
+from search.study import Study
+
+pytest.importorskip("faster_coco_eval")
+
+TINY = Path(os.environ.get("ECA_SEARCH_DATA", "/nowhere")) / "coco-tiny"
+FOUND = TINY / "coco-tiny.zip"
+SMALL = "channels: 16, box_features: 16, anchor_scale: 4, proposals: 10, detections: 5"
+TRAINING = "train_proposals: 20, rpn_samples: 16, box_samples: 8, score_threshold: 0.0"
+SPACE = f"""\
+name: shapes
+task: {{name: detection, detector: {{choice: [
+  {{name: faster_rcnn, {SMALL}, {TRAINING}}},
+  {{name: retinanet, channels: 16, detections: 5, score_threshold: 0.0}}]}}}}
+dataset: {{name: coco, root: shapes, image_size: 64, classes: 2, val: 0.5, workers: 0}}
+backbone: {{name: resnet, depth: 18, width: 0.25}}
+attention: {{choice: [{{name: none}}, {{name: eca}}], default: eca}}
+training: {{epochs: 1, batch_size: 3, optimizer: {{name: sgd, lr: 0.01}}}}
+search:
+  trials: 2
+  executor: inprocess
+  baselines:
+    - {{task: {{detector: faster_rcnn}}, attention: {{name: eca}}}}
+    - {{task: {{detector: retinanet}}, attention: {{name: none}}}}
+"""
+
+
+def shapes(root: Path, count: int = 6) -> None:
+    """Photographs of bright squares on black, and what COCO's format says of them."""
+    from PIL import Image
+
+    for part in ("train", "val"):
+        (root / f"{part}2017").mkdir(parents=True)
+        images, objects = [], []
+        for number in range(count):
+            x, side = 8 + 4 * number, 16 + 4 * (number % 3)
+            picture = Image.new("RGB", (80, 64))
+            picture.paste((255, 255 * (number % 2), 0), (x, 8, x + side, 8 + side))
+            picture.save(root / f"{part}2017" / f"{number:03d}.jpg")
+            images.append(
+                {"id": number, "file_name": f"{number:03d}.jpg", "width": 80, "height": 64}
+            )
+            outline = [x, 8, x + side, 8, x + side, 8 + side, x, 8 + side]
+            objects.append(
+                {
+                    "id": number + 1,
+                    "image_id": number,
+                    "category_id": 1 + number % 2,
+                    "bbox": [x, 8, side, side],
+                    "area": side * side,
+                    "iscrowd": 0,
+                    "segmentation": [outline],
+                }
+            )
+        kinds = [{"id": 1, "name": "red"}, {"id": 2, "name": "yellow"}]
+        told = {"images": images, "annotations": objects, "categories": kinds}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(told))
+
+
+def recorded(study: Study) -> pd.DataFrame:
+    """The study's runs in MLflow, one a trial."""
+    mlflow.set_tracking_uri(default_uri(study.folder.parent))
+    runs = mlflow.search_runs(experiment_names=[study.name])
+    assert isinstance(runs, pd.DataFrame)
+    return runs[runs["tags.eca.trial"].notna()]
+
+
+@pytest.mark.timeout(240)
+def test_detectors_are_searched_like_any_network(tmp_path: Path, migrated: Path) -> None:
+    """Two detectors over one backbone, trained and judged by AP: front, journal and MLflow have it,
+    costs were known before, and the network is told apart by its detector.
+    """
+    shapes(tmp_path / "shapes")
+    (tmp_path / "runs").mkdir()
+    shutil.copy(migrated, tmp_path / "runs" / "mlflow.db")
+    (tmp_path / "shapes.yaml").write_text(SPACE)
+    study = search.run(tmp_path / "shapes.yaml", out=tmp_path / "runs", executor="inprocess")
+
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 2
+    assert study.judged == "val_box_ap"
+    assert study.origins["val_box_ap"] == 0.0
+    assert len({trial.identity for trial in study.trials}) == 2
+    for trial in study.trials:
+        (epoch,) = trial.replicates[0].curve
+        assert 0 <= epoch["val_box_ap"] <= epoch["val_box_ap50"] <= 1
+        assert epoch["best_val_box_ap"] == epoch["val_box_ap"]
+        assert trial.images == (3, 3)
+    assert study.trials[0].kernels
+    assert "detector=faster_rcnn" in study.trials[0].name
+    assert study.pareto()
+    assert search.load(study.folder).trials == study.trials
+    runs = recorded(study)
+    assert set(runs["metrics.final_val_box_ap"]) == {
+        trial.objectives["val_box_ap"] for trial in study.trials
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not FOUND.is_file(), reason="no coco-tiny below $ECA_SEARCH_DATA")
+@pytest.mark.parametrize("name", ["coco_tiny_faster_rcnn", "coco_tiny_mask_rcnn"])
+def test_a_ready_space_of_photographs_is_searched(name: str, tmp_path: Path) -> None:
+    """On 60 real photographs, shorter than the space says: the loss falls, every trial is judged
+    by COCO's figures, and the front by AP, params and MACs is in MLflow.
+    """
+    wanted = [f"dataset.root={TINY}", "training.epochs=2", "search.trials=6"]
+    space = spaces.load(name, overrides=[*wanted, "training.schedule={name: constant}"])
+    study = search.run(space, out=tmp_path / "runs", executor="inprocess")
+
+    metric = study.judged
+    assert metric in ("val_box_ap", "val_mask_ap")
+    assert list(study.objectives) == [metric, "params", "macs"]
+    assert [trial.outcome for trial in study.trials] == ["finished"] * 6
+    for trial in study.trials:
+        first, last = trial.replicates[0].curve
+        assert last["train_loss"] < first["train_loss"]
+        assert 0 <= last[metric] <= 1
+    front = {trial.number for trial in study.pareto()}
+    runs = recorded(study)
+    assert set(runs.loc[runs["tags.eca.front"] == "1", "tags.eca.trial"].astype(int)) == front
