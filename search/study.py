@@ -70,6 +70,7 @@ class Study:
         self._queue: deque[tuple[int, int]] = deque()  # (trial, replicate) to be handed out
         self._stop: str | None = None
         self._outlived = 0.0
+        self._members: tuple[int, dict[int, float] | None] = (-1, None)  # at so many seeds
         self.behind: Callable[[], int] = lambda: 0
         """How many trials its driver has yet to tell MLflow of."""
         self.at_most: int | None = None
@@ -245,7 +246,7 @@ class Study:
         After None, either something is running (ask again when it has ended) or `done` holds.
         What the budget does not pay for, beside what runs, is not handed out.
         """
-        if not self._queue and not self._propose():
+        if not self._queue and not self._propose() and not self._doubt():
             return None
         if self.space.arms is not None:  # block by block: what is cut short is still complete
             self._queue = deque(sorted(self._queue, key=lambda place: (place[1], place[0])))
@@ -411,7 +412,7 @@ class Study:
             return all(self._unpaid(*place) for place in self._queue)
         if any(trial.outcome is None for trial in self.history.trials.values()):
             return False
-        return bool(self.why_done)
+        return bool(self.why_done) and self._doubted is None
 
     @property
     def why_done(self) -> str:
@@ -525,6 +526,26 @@ class Study:
             if self._queue and self.space.arms is None:
                 return True
         return bool(self._queue)
+
+    def _doubt(self) -> bool:
+        """Queue a further seed where the front is least certain; True: there is one."""
+        self._queue.extend(place for place in [self._doubted] if place is not None)
+        return bool(self._queue)
+
+    @property
+    def _doubted(self) -> tuple[int, int] | None:
+        """The further seed that is due once all trials are over; see `search.further`."""
+        from search import further
+
+        trials = self.trials
+        if self.space.search.further is None or self._hopeless or not self.why_done:
+            return None
+        if any(trial.outcome is None for trial in trials):
+            return None
+        ended = sum(trial.n for trial in trials)
+        if self._members[0] != ended:
+            self._members = ended, self.membership()
+        return further.following(trials, self.space.search, self._members[1])
 
     @property
     def _now(self) -> float:
