@@ -17,7 +17,7 @@ from search.journal import Ledger
 from search.memory import Memory
 from search.redaction import redacted
 from search.trial import Assignment, Ending, Trial, digest_int
-from search.waiting import Waiting
+from search.waiting import Place, Waiting
 from spaces import Space
 from spaces.errors import counted
 from spaces.latency import Latency
@@ -49,6 +49,7 @@ class Deciding(Facts):
         self._journal = journal
         self._clock = clock
         self._queue = Waiting(space, self.history)
+        self._members: tuple[int, dict[int, float] | None] = (-1, None)  # at so many seeds
 
     def next(self) -> Assignment | None:
         """The next attempt to hand to a worker; None when there is nothing to hand out just now.
@@ -56,7 +57,7 @@ class Deciding(Facts):
         After None, either something is running (ask again when it has ended) or `done` holds.
         What the budget does not pay for, beside what runs, is not handed out.
         """
-        if not self._queue and not self._propose():
+        if not self._queue and not self._propose() and not self._doubt():
             return None
         place = self._queue.take(lambda place: not self._unpaid(*place))
         return None if place is None else self._assignment(*place)
@@ -212,7 +213,7 @@ class Deciding(Facts):
             return all(self._unpaid(*place) for place in self._queue)
         if any(trial.outcome is None for trial in self.history.trials.values()):
             return False
-        return bool(self.why_done)
+        return bool(self.why_done) and self._doubted is None
 
     @property
     def why_done(self) -> str:
@@ -249,6 +250,26 @@ class Deciding(Facts):
             if self._queue and self.space.arms is None:
                 return True
         return bool(self._queue)
+
+    def _doubt(self) -> bool:
+        """Queue a further seed where the front is least certain; True: there is one."""
+        self._queue.extend(place for place in [self._doubted] if place is not None)
+        return bool(self._queue)
+
+    @property
+    def _doubted(self) -> Place | None:
+        """The further seed that is due once all trials are over; see `search.further`."""
+        from search import further
+
+        trials = self.trials
+        if self.space.search.further is None or self._hopeless or not self.why_done:
+            return None
+        if any(trial.outcome is None for trial in trials):
+            return None
+        ended = sum(trial.n for trial in trials)
+        if self._members[0] != ended:
+            self._members = ended, self.membership()
+        return further.following(trials, self.space.search, self._members[1])
 
     @property
     def _now(self) -> float:

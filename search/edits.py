@@ -29,6 +29,7 @@ FREE = (
     "search.checkpoints.keep",
     "search.executor",
     "search.failures",
+    "search.further",
     "search.max_concurrent",
     "search.mirror",
     "search.oom",
@@ -56,7 +57,7 @@ def free(key: str, old: Any, new: Any) -> bool:
 
 def longer(key: str) -> bool:
     """Whether a study that had come to its end may have more to do where that key has changed."""
-    return key == GROWING or key.startswith("search.budget")
+    return key == GROWING or key.startswith(("search.budget", "search.further"))
 
 
 def told(found: dict[str, tuple[Any, Any]], *, lines: int = 3) -> str:

@@ -25,7 +25,7 @@ KEYS = ("arms", "blocks")
 ARM = "arm"
 MOST_ARMS = 100
 MOST_SETTINGS = 1000
-NOT_SEARCHED = ("trials", "duplicates", "sampler", "pruner", "baselines")
+NOT_SEARCHED = ("trials", "duplicates", "sampler", "pruner", "baselines", "further")
 """Keys of the search that say what is asked for and what is stopped: here the arms say the one,
 and nothing is stopped."""
 

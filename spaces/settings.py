@@ -159,6 +159,20 @@ class Budget(Strict):
     hours: float | None = Field(default=None, gt=0)
 
 
+class Further(Strict):
+    """Further seeds for the networks whose place on the front is least certain.
+
+    Once all trials are over, at most so many ``seeds`` are trained in all, each for the network
+    whose probability to be on the front is nearest to a half, no network with more than ``most``
+    (those of ``replicates`` included). They end when it is above ``sure``, or below 1 - ``sure``,
+    for each.
+    """
+
+    seeds: int = Field(ge=1, le=1_000_000)
+    most: int = Field(default=10, ge=2, le=100)
+    sure: float = Field(default=0.95, gt=0.5, lt=1)
+
+
 class Timing(Strict):
     """How latency is measured: in inference, once for each network and kind of device.
 
@@ -257,7 +271,8 @@ class Confirms(Strict):
 class Search(Strict):
     """How the space is searched. ``trials`` counts the networks trained.
 
-    ``replicates`` is how many seeds each network is trained with; ``duplicates`` whether a network
+    ``replicates`` is how many seeds each network is trained with, ``further`` says how many more go
+    where the front is least certain; ``duplicates`` whether a network
     proposed again is answered with the known outcome or trained with another seed; ``limits`` and
     ``reference`` are costs by name; ``latency`` is measured where it is asked for, or an objective;
     ``baselines`` are partial configs that are asked first. ``oom``
@@ -272,6 +287,7 @@ class Search(Strict):
     trials: int | None = Field(default=None, ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0, lt=2**32)
     replicates: int = Field(default=1, ge=1, le=100)
+    further: Further | None = None
     duplicates: Literal["copy", "replicate"] = "copy"
     budget: Budget | None = None
     objectives: Annotated[dict[str, Objective], BeforeValidator(_objectives)] = Field(
@@ -299,7 +315,7 @@ class Search(Strict):
     def _built_and_sensible(self, info: ValidationInfo) -> Search:
         of = _tasks(info)
         found = [*self._wrong_ways(of), *self._sampling(), *self._unjudged(of)]
-        found += [*self._untimed(), *self._unmeasured(of)]
+        found += [*self._untimed(), *self._unmeasured(of), *self._unfit_for_further()]
         if found:
             raise VariantError(*found)
         return self
@@ -340,6 +356,24 @@ class Search(Strict):
             if known.get(name) == "min" and not foreseen and name not in (self.reference or {}):
                 said = "missing: hypervolume is measured from it, and grows towards 0"
                 yield f"reference.{name}", f"{said} (allowed: the largest value that counts)"
+
+    def _unfit_for_further(self) -> list[tuple[str, str]]:
+        """Why no network can have further seeds."""
+        if self.further is None:
+            return []
+        found = []
+        if self.further.most <= self.replicates:
+            got = f"got {self.further.most} and replicates {self.replicates}"
+            said = f"every network has as many anyway ({got}; allowed: above replicates)"
+            found.append(("further.most", said))
+        if self.duplicates == "replicate":
+            said = "duplicates ask for the same seeds (allowed: duplicates: copy)"
+            found.append(("further", said))
+        if all(metric in (*COSTS, *LATENCIES) for metric in self.objectives):
+            got = f"got objectives {listed(self.objectives)}"
+            said = f"no seed changes any of them ({got}; allowed: with one that is trained for)"
+            found.append(("further", said))
+        return found
 
     def _unjudged(self, of: Sequence[str]) -> list[tuple[str, str]]:
         other = "val_" if self.confirms else "test_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import optuna
 import pytest
@@ -52,7 +53,10 @@ def frozen(rival: Rival, state: TrialState = TrialState.PRUNED) -> FrozenTrial:
     )
 
 
-def verdict(own: Rival, others: list[Rival], factor: int = 3, goal: str = "maximize") -> Verdict:
+Goal = Literal["maximize", "minimize"]
+
+
+def verdict(own: Rival, others: list[Rival], factor: int = 3, goal: Goal = "maximize") -> Verdict:
     """The trial `own` judged among `others`, and among the cheapest and worst of all, `ENOUGH` of
     them, which have gone further and have nothing to come back from.
     """

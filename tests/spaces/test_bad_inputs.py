@@ -278,6 +278,18 @@ SEMANTICS = [
         having("  seed: 0", "  pruner: {name: SuccessiveHalvingPruner, reduction_factor: 1}"),
         "reduction_factor",
     ),
+    (45, having("  seed: 0", "  further: {seeds: 0}"), "search.further.seeds: out of range (got 0"),
+    (45, having("  seed: 0", "  further: {}"), "search.further.seeds"),
+    (
+        45,
+        having("  seed: 0", "  replicates: 3\n  further: {seeds: 9, most: 3}"),
+        "search.further.most: every network has as many anyway (got 3 and replicates 3",
+    ),
+    (
+        45,
+        having("  seed: 0", "  duplicates: replicate\n  further: {seeds: 9}"),
+        "search.further: duplicates ask for the same seeds",
+    ),
     (45, having("epochs: 4", "epochs: 4\n  schedule: {name: cosine, warmup_epochs: 4}"), "warmup"),
     (46, having("batch_size: 64", "batch_size: 0"), "training.batch_size: out of range"),
     (46, having("batch_size: 64", "batch_size: 1"), "training.batch_size: out of range"),
