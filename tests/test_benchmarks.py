@@ -45,3 +45,23 @@ def test_the_gpu_protocol_refuses_to_measure_a_cpu() -> None:
     )
     assert told.returncode != 0
     assert "no CUDA device here: --smoke" in told.stderr
+
+
+@pytest.mark.slow
+def test_the_samplers_are_compared_run_by_run(tmp_path: Path, data: Path) -> None:
+    """A run is a line of the record; what that holds is not run again; nothing is asked twice."""
+    record = tmp_path / "runs.jsonl"
+    command = [
+        sys.executable, str(BENCHMARKS / "sampling.py"), "--data", str(data), "--seeds", "1",
+        "--trials", "25", "--tables", "MACs", "--record", str(record), "--out", str(tmp_path),
+        "--only", "ParetoSampler",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*command, "Random"], check=True, capture_output=True)
+
+    runs = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [run["sampler"] for run in runs] == ["ParetoSampler", "Random"]
+    assert runs[0]["duplicates"] == 0
+    kept = json.loads(next(tmp_path.glob("sampling-*.json")).read_text())
+    (one,) = kept["tables"].values()
+    assert one["rows"]["ParetoSampler"]["mean"][-1] < one["rows"]["Random"]["mean"][-1]
