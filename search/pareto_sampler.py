@@ -239,16 +239,22 @@ class Choosing:
 
         All warped. What runs is taken to end at its mean, so that it is not asked for twice.
         """
-        warp = Warp.of(values)
+        places = [lesson.place for lesson in known]
+        seeds = np.array([float(lesson.seeds) for lesson in known])
+        # By digest the first are the same as long as no new one is among them: of many, these set
+        # the scales as well, so that a fit holds for more than one ask.
+        few = slice(0, SKETCH)
+        many = len(known) == KNOWN
+        scaling = few if many else slice(None)
+        frame = self._encoding.frame(places[few] if many else [*places, *running, *asked])
+        rows = self._encoding.rows([*places, *running, *asked], frame)
+        warp = Warp.of(values[scaling])
         slack = np.where(values > warp.middle, 1 + (values - warp.middle) / warp.step, 1.0)
         values, variances = warp(values), variances / slack**2
-        middle, scale = float(values.mean()), max(float(values.std()), 1e-12)
+        middle, scale = float(values[scaling].mean()), max(float(values[scaling].std()), 1e-12)
         values, variances = (values - middle) / scale, variances / scale**2
-        rows = self._encoding.rows([*(lesson.place for lesson in known), *running, *asked])
-        rows = rows - rows[: len(known)].mean(axis=0)
+        rows = rows - rows[: len(known)][scaling].mean(axis=0)
         seen, going, rest = np.split(rows, [len(known), len(known) + len(running)])
-        seeds = np.array([float(lesson.seeds) for lesson in known])
-        few = slice(0, SKETCH)
         kernel = self._kernel(number, seen[few], values[few], seeds[few], variances[few])
         posterior = Posterior(kernel, seen, values, seeds, variances)
         guess: Array = np.zeros(0)

@@ -1,4 +1,4 @@
-"""Who proposes the next point: any Optuna sampler by name, made anew for every ask.
+"""Who proposes the next point: a sampler by name, Optuna's or ours, made anew for every ask.
 
 Between two asks an Optuna sampler keeps nothing that matters: what it learns from is in the study,
 in its trials and their system attributes. A generator's state is in neither, and GPSampler's warm

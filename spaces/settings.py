@@ -90,7 +90,7 @@ Origins = Annotated[dict[str, Positive], Field(min_length=1), BeforeValidator(_o
 
 
 class Sampler(Component):
-    """An Optuna sampler by its class name, beside it the keyword arguments of that class."""
+    """An Optuna sampler, or ParetoSampler, by its class name, beside it its keyword arguments."""
 
     name: str = "TPESampler"
 

@@ -114,3 +114,23 @@ def test_a_hypervolume_is_reached_when_it_is_kept(
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     reached = importlib.import_module("front_worth").reached
     assert reached(curve, wanted) == place
+
+
+@pytest.mark.slow
+def test_the_samplers_are_compared_run_by_run(tmp_path: Path, data: Path) -> None:
+    """A run is a line of the record; what that holds is not run again; nothing is asked twice."""
+    record = tmp_path / "runs.jsonl"
+    command = [
+        sys.executable, str(BENCHMARKS / "sampling.py"), "--data", str(data), "--seeds", "1",
+        "--trials", "25", "--tables", "MACs", "--record", str(record), "--out", str(tmp_path),
+        "--only", "ParetoSampler",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*command, "Random"], check=True, capture_output=True)
+
+    runs = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [run["sampler"] for run in runs] == ["ParetoSampler", "Random"]
+    assert runs[0]["duplicates"] == 0
+    kept = json.loads(next(tmp_path.glob("sampling-*.json")).read_text())
+    (one,) = kept["tables"].values()
+    assert one["rows"]["ParetoSampler"]["mean"][-1] < one["rows"]["Random"]["mean"][-1]

@@ -14,6 +14,7 @@ import pytest
 
 import search
 import spaces
+from search import pareto_sampler
 from search.history import History
 from search.pareto import study_hypervolume
 from search.pareto_sampler import Choosing
@@ -154,6 +155,15 @@ def test_a_small_space_is_tried_whole_and_says_how_much_of_it(space: Callable[..
     assert study.done
 
 
+@pytest.fixture(params=["few", "many"])
+def amount(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few trials, all of which are read, and more than are read: the limits are lowered."""
+    if request.param == "many":
+        monkeypatch.setattr(pareto_sampler, "KNOWN", 9)
+        monkeypatch.setattr(pareto_sampler, "SKETCH", 5)
+
+
+@pytest.mark.usefixtures("amount")
 @pytest.mark.parametrize("endings", [("finished",), ("finished", "pruned", "finished", "oom")])
 def test_the_same_seed_proposes_the_same(
     space: Callable[..., Space], endings: Sequence[str]
@@ -170,6 +180,7 @@ def test_the_same_seed_proposes_the_same(
     assert proposed(run(begun(space(seed=6)), endings=endings)) != proposed(straight)
 
 
+@pytest.mark.usefixtures("amount")
 def test_the_order_in_which_trials_ended_changes_nothing(space: Callable[..., Space]) -> None:
     """The next network follows from the trials as a set."""
     study = run(begun(space(trials=14)))
