@@ -84,7 +84,8 @@ def main() -> None:
     chosen = given.only or [name for name in samplers if name not in ("GP", "Ax")]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    runs = [json.loads(line) for line in open(given.record)] if known(given.record) else []
+    before = given.record.read_text() if given.record and given.record.exists() else ""
+    runs = [json.loads(line) for line in before.splitlines()]
     tables = list(spaces(given.data, given.peers, given.tables))
     for seed in range(given.seeds):
         for table in tables:
@@ -121,10 +122,6 @@ def main() -> None:
     path = given.out / f"sampling-{datetime.now(UTC):%Y-%m-%d}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written: {path}")
-
-
-def known(record: Path | None) -> bool:
-    return record is not None and record.exists()
 
 
 def theirs(python: Path | None) -> dict[str, str]:
