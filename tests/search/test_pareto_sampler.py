@@ -257,15 +257,6 @@ def test_it_is_better_than_chance(space: Callable[..., Space]) -> None:
         assert ours.hypervolume() > chance.hypervolume()
 
 
-def test_it_drives_a_real_search(write_space: Callable[..., Path], tmp_path: Path) -> None:
-    """By its name in a space file, real networks on real digits, to the end of the space."""
-    path = write_space(trials=9, epochs=1, search="sampler: {name: ParetoSampler, startup: 2}")
-    study = search.run(path, out=tmp_path / "runs", executor="inprocess")
-
-    assert study.history.ended == "4 of 4 networks seen"
-    assert study.counts()["duplicate"] == 0
-
-
 @pytest.mark.parametrize("argument", ["startup: 1", "startup: soon", "patience: 3"])
 def test_its_arguments_are_checked(
     write_space: Callable[..., Path], tmp_path: Path, argument: str
