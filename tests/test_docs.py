@@ -108,3 +108,29 @@ def test_the_sampling_page_s_table_is_its_results(monkeypatch: pytest.MonkeyPatc
             assert ours["mean"][place] < min(others)
             if count >= 100:
                 assert ours["mean"][place] < usual["mean"][place] / 2
+
+
+def test_the_stopping_page_s_small_studies_are_their_results() -> None:
+    """What each kept study lost and saved before and now, as the page shows it."""
+    results = ROOT / "benchmarks" / "results"
+    kept = json.loads(max(results.glob("small-studies-*")).read_text())
+    page = (ROOT / "docs" / "stopping.md").read_text()
+    for name, one in kept["studies"].items():
+        assert (results / name / "journal.jsonl").is_file()
+        cells = [
+            cell
+            for rule in (one["default_before"], one["ParetoPruner"])
+            for cell in (
+                f"{rule['epochs_saved']:.0%}",
+                f"{rule['hypervolume_lost']:.1%}",
+                f"{rule['front_killed']:.1f} of {rule['front_size']}",
+            )
+        ]
+        assert f"| {name} | {one['networks']} | {' | '.join(cells)} |\n" in page
+
+
+def test_the_stopping_page_s_bands_are_their_results() -> None:
+    """The table of simulated fronts is the kept run's."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("bands-*")).read_text())
+    table = runpy.run_path(str(ROOT / "benchmarks" / "bands.py"))["table"]
+    assert "\n".join(table(kept["rows"])) in (ROOT / "docs" / "stopping.md").read_text()
