@@ -127,8 +127,10 @@ def skeleton(backbone: Component, data: Description, task: Component = CLASSIFIC
     """The network without memory of its own, without attention; remembered: it costs 0.1 s."""
     known = Description(data.classes, data.channels, data.image_size)
     chosen = [(c.name, json.dumps(c.params, sort_keys=True)) for c in (backbone, task)]
-    own = variants.load("backbone", backbone.name), variants.load("task", task.name)
-    return _skeleton(*chosen, known, own)
+    own = [variants.load("backbone", backbone.name), variants.load("task", task.name)]
+    if _detects(task):
+        own.append(variants.load("detector", task.params["detector"]["name"]))
+    return _skeleton(*chosen, known, tuple(own))
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.detection import faster_rcnn as torchvision
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -95,7 +95,7 @@ def detector(
     *,
     channels: PositiveInt = 256,
     box_features: PositiveInt = 1024,
-    anchor_scale: PositiveFloat = 8.0,
+    anchor_scale: Annotated[float, Field(ge=1, le=64)] = 8.0,
     proposals: PositiveInt = 1000,
     detections: PositiveInt = 100,
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05,

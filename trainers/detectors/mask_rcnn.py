@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 from torchvision.models.detection import mask_rcnn as torchvision
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
@@ -60,7 +60,7 @@ def detector(
     channels: PositiveInt = 256,
     box_features: PositiveInt = 1024,
     mask_channels: PositiveInt = 256,
-    anchor_scale: PositiveFloat = 8.0,
+    anchor_scale: Annotated[float, Field(ge=1, le=64)] = 8.0,
     proposals: PositiveInt = 1000,
     detections: PositiveInt = 100,
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05,

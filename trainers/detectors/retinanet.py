@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from math import log
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.detection import retinanet as torchvision
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -90,7 +90,7 @@ def detector(
     classes: int,
     *,
     channels: PositiveInt = 256,
-    anchor_scale: PositiveFloat = 4.0,
+    anchor_scale: Annotated[float, Field(ge=1, le=64)] = 4.0,
     p6: Literal["c5", "p5"] = "c5",
     detections: PositiveInt = 100,
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05,
