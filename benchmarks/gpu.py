@@ -11,8 +11,10 @@ packing    trials an hour with 1, 2, 4 and 8 trials on the GPU at a time, a sear
 Without a STEP: all that the record lacks, so that a call that was cut off goes on where it was.
 Every step stays below eight minutes on one H100 by design; what it has measured is kept size by
 size. `--smoke` runs all of it on whatever is here, small, to see that it runs: no figure of it says
-anything. Ratios are of turns that alternate within a step: medians with their range. The time to
-the front is `benchmarks/time_to_front.py`.
+anything. Ratios are of turns that alternate within a step: medians with their range. This is
+protocol P1; the time to the front, P7, has steps of the same kind:
+
+    python benchmarks/time_to_front.py --space benchmarks/front/gpu.yaml --minutes 6 --within 540
 """
 
 from __future__ import annotations

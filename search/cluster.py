@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,23 @@ class Cluster:
     nodes: int
     cpus: float
     gpus: float
+
+
+def places(have: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many that want `each` (by resource) a node holds that has so much."""
+    return min(int(have.get(name, 0) / much + 1e-9) for name, much in each.items() if much)
+
+
+def share(
+    have: Mapping[str, float], each: Mapping[str, float], *, cores: int, at_most: int | None = None
+) -> int:
+    """How many cores of a node are each process's that it may hold, 1 or more.
+
+    The node has `cores`, or as many as Ray counts (`have`) where these are fewer, and as many
+    processes as want `each` of that, or `at_most`.
+    """
+    there = min(places(have, each), at_most or sys.maxsize)
+    return max(1, int(min(cores, have.get("CPU", cores)) / max(1, there)))
 
 
 @dataclass(frozen=True, slots=True)

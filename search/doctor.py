@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -131,6 +131,8 @@ def _torch() -> Iterator[Finding]:
     about = json.loads(done.stdout.splitlines()[-1])
     yield pair(about["version"], _python_says("import torchvision"))
     yield _gpus(about)
+    if about["devices"]:
+        yield sharing(os.environ)
 
 
 def pair(torch: str, imported: subprocess.CompletedProcess[str]) -> Finding:
@@ -164,6 +166,25 @@ def _gpus(about: dict[str, Any]) -> Finding:
         return Finding("GPUs", "ok", "none here; training runs on the CPU")
     remedy = "check CUDA_VISIBLE_DEVICES and the driver (nvidia-smi); install a torch with CUDA"
     return Finding("GPUs", "warn", "there is nvidia-smi, but torch sees no GPU", remedy)
+
+
+def sharing(environ: Mapping[str, str]) -> Finding:
+    """Whether processes on one GPU compute at the same time (NVIDIA's MPS) or take turns.
+
+    A process is MPS's client where the daemon's pipe is: in `$CUDA_MPS_PIPE_DIRECTORY`, else in
+    /tmp/nvidia-mps. `$CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` is each client's share of the GPU.
+    """
+    told = environ.get("CUDA_MPS_PIPE_DIRECTORY")
+    pipe = Path(told or "/tmp/nvidia-mps")
+    if (pipe / "control").exists():
+        share = environ.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+        at_most = f", each at most {share} % of it" if share else ""
+        return Finding("MPS", "ok", f"on at {pipe}: trials of one GPU compute together{at_most}")
+    remedy = "nvidia-cuda-mps-control -d, in the same environment as `ray start`"
+    if told:
+        found = f"CUDA_MPS_PIPE_DIRECTORY is {pipe}, where no daemon listens"
+        return Finding("MPS", "warn", found, remedy)
+    return Finding("MPS", "ok", "off: several trials on one GPU take turns")
 
 
 def _disk(out: Path) -> Finding:

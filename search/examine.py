@@ -15,7 +15,9 @@ from trainers.data import content, sources
 from trainers.datasets import DatasetError
 
 Values = dict[str, Any]
-SAID = re.compile(r"^(backbone\.width|attention)$|^attention\..*(placement|mapping|position)\b")
+SAID = re.compile(
+    r"^(backbone\.width(\.\d+)?|attention)$|^attention\..*(placement|mapping|position)\b"
+)
 """Parameters that a label tells in words of its own."""
 
 
@@ -29,6 +31,7 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
     judge = space.search.judge
     digests: dict[str, str] = {}
     fitting: set[str] = set()
+    shared: set[str] = set()
 
     def examine(values: Values) -> Candidate:
         config = space.at(values)
@@ -50,6 +53,12 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
             trainers.fits(config, judge)
             fitting.add(recipe)
         pretrained.check(config)
+        parts = config.backbone.model_dump_json() + config.attention.name
+        if space.search.resources.team > 1 and parts not in shared:
+            from trainers.team import shareable
+
+            shareable(config)
+            shared.add(parts)
         cost = trainers.measure(config)
         kernels = trainers.kernels(config)
         return Candidate(

@@ -14,6 +14,7 @@ from search.study import Study
 from search.worker import Workplace
 from spaces import Space, SpaceError, catalogue
 from spaces.errors import Problem, counted
+from spaces.settings import Resources
 
 Watch = Callable[[Study], None]
 Say = Callable[[str], None]
@@ -54,10 +55,10 @@ def held(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
     if wish.address is not None:
         said = "an address is Ray's, and this study runs in this process (leave one out)"
         raise SpaceError([Problem(None, "address", said)])
-    yield _here(space)
+    yield _here(space, say)
 
 
-def _here(space: Space) -> Executor:
+def _here(space: Space, say: Say) -> Executor:
     import torch
 
     from search import inprocess
@@ -70,6 +71,8 @@ def _here(space: Space) -> Executor:
     if asked != "auto" and asked > 0 and not available:
         raise Unfit(f"search.resources.gpu: no CUDA device here (got {asked:g}; allowed: 0, auto)")
     gpu = available if asked == "auto" else asked > 0
+    if not gpu:
+        say(_threads(space.search.resources, 1, len(os.sched_getaffinity(0))))
     return Executor(
         "inprocess",
         lambda study, watch: inprocess.drive(study, _workplace(study, gpu=gpu), watch=watch),
@@ -107,16 +110,34 @@ def _on_ray(space: Space, wish: Wish, say: Say) -> Iterator[Executor]:
             f"{counted(cluster.cpus, 'CPU')}, {counted(cluster.gpus, 'GPU')}; "
             f"{counted(slots(), 'trial')} at a time"
         )
+        if not gpu:
+            say(_threads(wanted, slots(), int(cluster.cpus)))
 
         def drive(study: Study, watch: Watch) -> None:
-            workplace = _workplace(study, gpu=gpu > 0, alone=True)
+            workplace = _workplace(study, gpu=gpu > 0, alone=True, at_most=at_most)
             places = partial(slots, study)
             ray_tune.drive(study, workplace, cpu=cpu, gpu=gpu, slots=places, watch=watch)
 
         yield Executor("ray", drive, "cuda" if gpu else "cpu", gpu)
 
 
-def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
+def _threads(wanted: Resources, trials: int, cores: int) -> str:
+    """How many threads each of so many trials at a time has on CPUs, and why so many.
+
+    More trials of one thread were faster than fewer of more (docs/scale.md); only cores that would
+    have nothing to do are better given to a trial, which changes its last digits.
+    """
+    have = max(1, int(wanted.cpu / wanted.team)) * wanted.team
+    each = f"{counted(have, 'CPU thread')} for each trial"
+    if trials * have >= cores:
+        return f"{each}: many trials of one are faster than few of more" if have == 1 else each
+    idle = f"{counted(cores - trials * have, 'CPU')} of {cores} will have nothing to do"
+    return f"{each}; {idle}: search.resources.cpu={cores // trials} gives a trial {cores // trials}"
+
+
+def _workplace(
+    study: Study, *, gpu: bool, alone: bool = False, at_most: int | None = None
+) -> Workplace:
     kept, timing = study.space.search.checkpoints, study.space.search.timing
     wanted = study.space.search.resources
     return Workplace(
@@ -128,6 +149,7 @@ def _workplace(study: Study, *, gpu: bool, alone: bool = False) -> Workplace:
         plugins=tuple(str(path) for path in catalogue.plugins()),
         logs=str(study.folder / logs.FOLDER),
         alone=alone,
+        at_most=at_most,
         judge=study.space.search.judge,
         processes=wanted.team,
         **({} if timing is None else timing.model_dump()),

@@ -298,8 +298,3 @@ def _trained(replicate: Replicate, record: Record) -> Replicate:
 def is_open(replicate: Replicate) -> bool:
     """Whether an attempt of it is running, as far as the journal knows."""
     return bool(replicate.attempts) and replicate.attempts[-1].outcome is None
-
-
-def last_metrics(trial: Trial) -> dict[str, Any]:
-    """The newest epoch of its first replicate, or nothing."""
-    return trial.replicates[0].curve[-1] if trial.replicates and trial.replicates[0].curve else {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from search import pareto
 from search.membership import finals, noise
 from search.trial import Trial
+from spaces.site import in_order
 
 if TYPE_CHECKING:
     import optuna
@@ -139,7 +140,7 @@ def _sites(trials: Sequence[Trial]) -> dict[str, list[Feature]]:
         {site.name for site in trainers.active(Config.model_validate(trial.config))}
         for trial in trials
     ]
-    names = sorted({name for here in standing for name in here}, key=_place)
+    names = sorted({name for here in standing for name in here}, key=in_order)
     columns = {
         name: tuple(
             str(trial.kernels.get(name, "on")) if name in here else "none"
@@ -162,10 +163,6 @@ def _called(group: Sequence[str], names: Sequence[str]) -> str:
         whole = [name for name in names if name.startswith(f"{stage}.")]
         words += [stage] if mine == whole else mine
     return " ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-
-
-def _place(site: str) -> list[int]:
-    return [int("".join(filter(str.isdigit, part)) or 0) for part in site.split(".")]
 
 
 def _configs(trials: Sequence[Trial]) -> dict[str, list[Feature]]:

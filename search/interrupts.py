@@ -22,7 +22,7 @@ CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1
 ECHO = 0.5
 """Seconds in which a second signal is taken for the first: `timeout` and Slurm send it twice."""
 
-_DECIDING = {"search.journal", "search.study"}
+_DECIDING = {f"search.{name}" for name in ("journal", "study", "deciding", "facts", "memory")}
 """Modules that are not interrupted half way: what they write down must also have its effect."""
 
 _WAITING = {("search.lease", "_locked"), ("search.lease", "_outwait")}

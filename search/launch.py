@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,29 +180,36 @@ def resume(
     (`edits.FREE`). Other edits are refused, or with `fork` begin a new study beside it, with
     those of its results that are points of the edited space.
     """
-    if "://" in str(folder):
-        from search.mirror import fetched
+    wish = Wish(executor, address, max_concurrent)
 
-        go_on = partial(
-            resume,
-            overrides=overrides,
-            trials=trials,
-            fork=fork,
-            force=force,
-            executor=executor,
-            address=address,
-            max_concurrent=max_concurrent,
-            tracking_uri=tracking_uri,
-            watch=watch,
-            say=say,
-        )
-        while True:
-            try:
-                return go_on(fetched(str(folder), Path(out), say))
-            except Behind as more:  # its driver sealed more while we waited for its end
-                if more.uri != str(folder).rstrip("/"):
-                    raise
-    folder = Path(folder).absolute()
+    def go_on(folder: Path) -> Study:
+        return _go_on(folder, overrides, trials, fork, force, wish, tracking_uri, watch, say)
+
+    if "://" not in str(folder):
+        return go_on(Path(folder))
+    from search.mirror import fetched
+
+    while True:
+        try:
+            return go_on(fetched(str(folder), Path(out), say))
+        except Behind as more:  # its driver sealed more while we waited for its end
+            if more.uri != str(folder).rstrip("/"):
+                raise
+
+
+def _go_on(
+    folder: Path,
+    overrides: Sequence[str],
+    trials: int | None,
+    fork: bool,
+    force: bool,
+    wish: Wish,
+    tracking_uri: str | None,
+    watch: Watch,
+    say: Say,
+) -> Study:
+    """Take up the study in a folder, or begin its fork beside it."""
+    folder = folder.absolute()
     study = load(folder)
     if trials is not None and trials < len(study.trials) and not fork:
         have = len(study.trials)
@@ -215,7 +221,6 @@ def resume(
         space = spaces.load(folder / SPACE, overrides=[SECONDS, *overrides], text=known)
     preflight.check(space)
     space, tracking_uri = without_password(space, tracking_uri, say)
-    wish = Wish(executor, address, max_concurrent)
     if fork:
         _forkable(study)
         forked = _renamed(space, folder.parent, trials or _total(study, space))

@@ -93,6 +93,10 @@ class Place:
         """The numbers of all leases, the newest last."""
         return sorted(int(found[1]) for name in self._names() if (found := _LEASE.fullmatch(name)))
 
+    def fences(self) -> list[int]:
+        """The numbers of the drivers that have sealed something, whether their leases are there."""
+        return [int(found[2]) for name in self._names() if (found := _SEGMENT.fullmatch(name))]
+
     def sealed(self) -> Sealed:
         """All segments, read and checked; raises JournalError for one that is not whole.
 
@@ -326,7 +330,7 @@ def _claim(place: Place, *, force: bool, say: Say) -> int:
     numbers = place.leases()
     if numbers and not force:
         _outwait(place, f"lease-{numbers[-1]:06d}.json", say)
-    fence = (numbers[-1] if numbers else 0) + 1
+    fence = max([*numbers, *place.fences()], default=0) + 1  # its segments count above all others
     try:
         place.create(f"lease-{fence:06d}.json", _word(0))
     except FileExistsError:

@@ -12,7 +12,6 @@ from typing import Any
 
 from search.text import MACS, columns
 
-EVERYWHERE = {"position": "final", "placement": {"name": "everywhere"}}
 SE = {"name": "se"}
 ECA = {"name": "eca"}
 THREES = {"mapping": {"name": "constant", "kernel_size": 3}}

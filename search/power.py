@@ -116,18 +116,6 @@ def detectable(
     return float(optimize.brentq(excess, sd * 1e-6, high, xtol=sd * 1e-4))
 
 
-def upper_sd(sd: float, df: int, *, confidence: float = 0.8) -> float:
-    """What the true sd stays below with `confidence`, where `sd` was estimated with `df`.
-
-    sd * sqrt(df / chi-square quantile), for normal noise. 80 % is Browne's advice for planning
-    from a pilot (Statistics in Medicine 14, 1995): three seeds of one arm (df 2) give 2.1 * sd.
-    """
-    _check(sd=sd)
-    if df < 1 or not 0 < confidence < 1:
-        raise ValueError(f"a bound needs df of 1 or more (got {df}) at 0..1 (got {confidence})")
-    return sd * math.sqrt(df / float(stats.chi2.ppf(1 - confidence, df)))
-
-
 def _simulated(n: int, shift: float, patterns: int) -> float:
     """How often the sum of n normal differences, each `shift` sd above 0, is among the `patterns`
     largest of its flips. Half of the flips do: the other half are their mirror images.

@@ -137,14 +137,20 @@ def first_point(space: Space, examine: Examine) -> dict[str, Any]:
 
 
 def foreseen(space: Space) -> None:
-    """Refuse a recipe that the data cannot suit, as far as that is known without looking for them.
+    """Refuse a recipe that the data cannot suit, as far as that is known without looking for them,
+    and a network that cannot be shared by the processes that are to train it.
 
     Raises SpaceError at the setting, and Unfit where classes are counted in missing data.
     """
+    team = space.search.resources.team
 
     def check(values: dict[str, Any]) -> None:
         try:
-            trainers.foresee(space.at(values), space.search.resources.team)
+            trainers.foresee(space.at(values), team)
+            if team > 1:
+                from trainers.team import shareable  # with PyTorch, which takes long to import
+
+                shareable(space.at(values))
         except DatasetError as error:
             raise Unfit(str(error)) from None
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.history import History, planned
+from search import pareto
+from search.history import History, is_open, planned
 from search.journal import Record
+from search.pareto_sampler import Choosing, ParetoSampler
 from search.sampling import MainStudy
 from search.trial import RETRIED, Candidate, Trial, digest_int
 from spaces import Space
@@ -55,6 +57,9 @@ class Proposing:
         self._seen: dict[str, int] = {}  # run key -> the trial that has answered, or will
         self._tried: Counter[str] = Counter()  # run key -> trials of it
         self._known: dict[str, Candidate | None] = {}  # values -> what they are; None: no network
+        self._choosing: Choosing | None = None
+        if space.search.sampler.name == ParetoSampler.__name__ and space.arms is None:
+            self._choosing = Choosing(space, self._feasible, **space.search.sampler.params)
 
     def proposals(self, history: History) -> Iterator[Proposal]:
         """One after another, until as many trials were asked as the study has, or it is exhausted.
@@ -70,6 +75,13 @@ class Proposing:
             elif self._space.arms is not None:
                 self.exhausted = f"every arm is asked: {counted(len(history.trials), 'network')}"
                 return
+            elif self._choosing is not None:
+                wanted = self._choosing.choose(history, self._seen) or self._again(history)
+                if wanted is None and self._may_gain(history):
+                    return
+                wanted = wanted or self._unseen(history)
+                if wanted is None:
+                    return
             elif history.useless and history.useless % USELESS == 0:
                 wanted = self._unseen(history)
                 if wanted is None:
@@ -138,6 +150,23 @@ class Proposing:
         )
         return max(self._search.replicates, planned(trial)) if gains else None
 
+    def _again(self, history: History) -> Values | None:
+        """With `duplicates: replicate` the network of the front with the fewest seeds."""
+        gaining = [
+            trial
+            for trial in pareto.front(history.trials.values(), self._search.objectives)
+            if self._gained(history, trial) is not None
+        ]
+        fewest = min(gaining, key=lambda trial: (planned(trial), trial.number), default=None)
+        return None if fewest is None else fewest.values
+
+    def _may_gain(self, history: History) -> bool:
+        """Whether a network may be asked for again once what runs has ended."""
+        return self._search.duplicates == "replicate" and any(
+            trial.outcome is None or any(map(is_open, trial.replicates))
+            for trial in history.trials.values()
+        )
+
     def _unseen(self, history: History) -> Values | None:
         """A feasible point nobody has trained, or None, which ends the proposing."""
         size = self._space.size()
@@ -153,13 +182,20 @@ class Proposing:
             candidate = self._remembered(values)
             if candidate is not None and candidate.key not in tried and not self._over(candidate):
                 return values
-        seen = len({trial.identity for trial in history.trials.values()})
-        self.exhausted = (
-            f"{seen} of {counted(seen, 'network')} seen"
-            if size is not None and size <= LISTED
-            else f"no unseen network within limits among {DRAWS:,} random points; {seen} seen"
-        )
+        seen = {trial.identity for trial in history.trials.values()}
+        if size is not None and size <= LISTED:
+            every = seen | {known.identity for known in self._known.values() if known}
+            beyond = ": the others are over a limit" if len(every) > len(seen) else ""
+            self.exhausted = f"{len(seen)} of {counted(len(every), 'network')} seen{beyond}"
+        else:
+            said = f"no unseen network within limits among {DRAWS:,} random points"
+            self.exhausted = f"{said}; {len(seen)} seen"
         return None
+
+    def _feasible(self, values: Values) -> Candidate | None:
+        """What the values are; None where they are no network within the limits."""
+        candidate = self._remembered(values)
+        return None if candidate is None or self._over(candidate) else candidate
 
     def _remembered(self, values: Values) -> Candidate | None:
         """What the values are; None where they are no network."""

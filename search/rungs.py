@@ -9,12 +9,20 @@ pruner's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.pareto_pruner import LEARNT, ParetoPruner, Verdict, deficits, shortfalls
+from search.pareto_pruner import (
+    Comeback,
+    Margin,
+    ParetoPruner,
+    Verdict,
+    comeback,
+    deficits,
+    margin,
+    shortfalls,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,6 +40,9 @@ class _Rung:
         self._numbers: Ints = np.empty(16, dtype=np.int64)
         self._deficits: Floats = np.empty(16)
         self._row: dict[int, int] = {}
+        self._before: dict[int, Ints] = {}  # where its rows stood at an earlier rung
+        self.changes = 0
+        """How often rows have come and gone."""
 
     def all(self) -> tuple[Floats, Ints, Floats]:
         """Rows, the trials' numbers, and their deficits."""
@@ -40,6 +51,7 @@ class _Rung:
 
     def put(self, number: int, row: tuple[float, ...]) -> None:
         """One more: it is behind who costs no more, and who costs no less may now be behind it."""
+        self.changes += 1
         at = len(self._row)
         if at == len(self._rows):
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
@@ -59,6 +71,7 @@ class _Rung:
         at = self._row.pop(number, None)
         if at is None:
             return
+        self.changes += 1
         gone = self._rows[at].copy()
         if at < (last := len(self._row)):  # the last one takes its row
             moved = int(self._numbers[last])
@@ -74,9 +87,20 @@ class _Rung:
         """Where a trial stands."""
         return self._row[number]
 
-    def rows_of(self, numbers: Ints) -> Ints:
-        """Where trials stand, -1 for one that is not here."""
-        return np.array([self._row.get(number, -1) for number in numbers.tolist()], dtype=np.int64)
+    def rows_at(self, earlier: int, rung: _Rung) -> Ints:
+        """Where these rows stand at a rung before, -1 for who is not there; kept as rows come, as
+        who has left one (`forget`) has left all.
+        """
+        known = self._before.get(earlier, np.empty(0, dtype=np.int64))
+        if len(known) < (size := len(self._row)):
+            new = self._numbers[len(known) : size].tolist()
+            found = np.array([rung._row.get(number, -1) for number in new], dtype=np.int64)
+            known = self._before[earlier] = np.concatenate([known, found])
+        return known
+
+    def forget(self) -> None:
+        """Rows of this rung, or of one before, have moved."""
+        self._before.clear()
 
 
 class Rungs:
@@ -91,8 +115,11 @@ class Rungs:
         self._cheaper = cheaper
         self._bands: dict[int, tuple[float, ...]] = {}
         self._last: dict[int, tuple[int, float]] = {}  # trial -> its newest step, and the value
-        self._due: dict[int, int] = {}  # trial -> the rung that its newest step has reached
+        # trial -> the newest rung that it has reached, at which step, and its value there
+        self._newest: dict[int, tuple[int, int, float]] = {}
+        self._margins: dict[int, tuple[list[int], Margin]] = {}  # by rung, as long as none changes
         self._rungs: dict[int, _Rung] = {}
+        self._order: list[int] = []
         self._ends = _Rung(1 + len(pruner.costs))  # of the complete trials, their last values
 
     def begin(self, number: int, bands: tuple[float, ...]) -> None:
@@ -103,10 +130,9 @@ class Rungs:
         """Its value at a step after those before."""
         before = self._last.get(number, (0, 0.0))[0]
         self._last[number] = step, value
-        self._due.pop(number, None)
         for rung in self._pruner.rungs(step):
             if rung > before:
-                self._due[number] = rung
+                self._newest[number] = rung, step, value
                 if math.isfinite(value):
                     self._rung(rung).put(number, (self._sign * value, *self._bands[number]))
 
@@ -118,66 +144,78 @@ class Rungs:
     def drop(self, number: int) -> None:
         """It has failed, or begins anew: what it has reported counts for nobody."""
         self._last.pop(number, None)
-        self._due.pop(number, None)
-        for rung in self._rungs.values():
+        self._newest.pop(number, None)
+        for rung in (*self._rungs.values(), self._ends):
             rung.drop(number)
+            rung.forget()
 
     def stops(self, number: int) -> Verdict | None:
-        """Why the trial ends at its newest step; None where it goes on, or is between rungs."""
-        verdict = self.judge(number)
+        """Why the trial ends at its newest step; None where it goes on."""
+        verdict = None if self._ahead(number) else self.judge(number)
         return verdict if verdict is not None and self._pruner.ends(number, verdict) else None
 
+    def _ahead(self, number: int) -> bool:
+        """Whether nobody is ahead of it at its newest rung: most are asked about no further."""
+        at, _, value = self._newest.get(number, (0, 0, math.nan))
+        if not (math.isfinite(value) and math.isfinite(self._last[number][1])):
+            return False
+        rung = self._rungs[at]
+        return bool(rung.all()[2][rung.row(number)] <= 0)
+
     def judge(self, number: int) -> Verdict | None:
-        """How the trial stands at the rung its newest step has reached; None between rungs."""
-        at = self._due.get(number)
-        if at is None:
+        """How the trial stands at the newest rung it has reached; None before the first."""
+        if number not in self._newest:
             return None
-        step, value = self._last[number]
-        if not math.isfinite(value):
-            return Verdict(step, value, 0, 0.0, 0, 0, 0.0, ())
+        at, step, value = self._newest[number]
+        newest, last = self._last[number]
+        if not (math.isfinite(last) and math.isfinite(value)):
+            return Verdict(newest, value if math.isfinite(last) else last, 0, 0.0, 0, 0, 0.0, ())
         rung = self._rungs[at]
         rows, numbers, behind = rung.all()
         own, mine = rows[rung.row(number)], behind[rung.row(number)]
         seen = self._seen(rows, own)
+        rivals = int(seen.sum())
         better = (rows <= own).all(axis=1) & (rows < own).any(axis=1)
         best_first = np.lexsort((numbers[better], rows[better, 0]))
+        learnt = self._margin(at, own)
         return Verdict(
             step=step,
             value=value,
-            rivals=int(seen.sum()),
+            rivals=rivals,
             deficit=float(mine),
             place=int((behind[seen] < mine).sum()),
-            kept=math.ceil(int(seen.sum()) / self._pruner.reduction_factor),
-            comeback=max(self._comebacks(at, own), default=0.0),
+            kept=0 if learnt.enough else math.ceil(rivals / self._pruner.reduction_factor),
+            margin=learnt.margin,
             dominators=tuple(int(n) for n in numbers[better][best_first]),
         )
 
-    def _comebacks(self, at: int, own: Floats) -> Iterator[float]:
-        """For each later front the largest deficit at a rung of those who are on it."""
-        rung = self._rungs[at]
-        _, _, behind = rung.all()
-        later = self._pruner.after(at)
-        while later in self._rungs:
-            if (found := self._from_behind(rung, self._rungs[later], own, behind)) is None:
-                break
-            yield found
-            later = self._pruner.after(later)
-        if (found := self._from_behind(rung, self._ends, own, behind)) is not None:
-            yield found
+    def _margin(self, at: int, own: Floats) -> Margin:
+        """The margin of a rung for a trial of these costs; remembered where all are rivals."""
+        here = self._rungs[at]
+        *_, before = (None, *self._pruner.rungs(at - 1))
+        hence = [self._rungs[rung] for rung in self._order if rung > at] + [self._ends]
+        thence = self._rungs.get(before) if before is not None else None
+        changes = [rung.changes for rung in (thence or here, here, *hence)]
+        known = self._margins.get(at)
+        if not self._cheaper and known is not None and known[0] == changes:
+            return known[1]
+        hither = None if before is None else Comeback(0, 0.0)
+        if before is not None and thence is not None:
+            hither = self._came_back(before, here, own)
+        learnt = margin([self._came_back(at, later, own) for later in hence], hither)
+        self._margins[at] = changes, learnt
+        return learnt
 
-    def _from_behind(self, rung: _Rung, later: _Rung, own: Floats, behind: Floats) -> float | None:
-        """The largest deficit at `rung` of who is on the front of `later`; None where too few are
-        known at both.
-        """
-        rows, numbers, gaps = later.all()
-        before = rung.rows_of(numbers)
+    def _came_back(self, at: int, later: _Rung, own: Floats) -> Comeback:
+        """What a later front tells of a rung."""
+        rung = self._rungs[at]
+        rows, _, gaps = later.all()
+        before = later.rows_at(at, rung)
         both = np.asarray(self._seen(rows, own) & (before >= 0))
-        if both.sum() < LEARNT:
-            return None
+        behind = rung.all()[2][before[both]]
         if (before < 0).any():  # a number here and none there: it is no rival, nor on the front
-            gaps = np.zeros_like(gaps)
-            gaps[both] = deficits(rows[both])
-        return float(behind[before[both & (gaps == 0)]].max())
+            return comeback(behind, deficits(rows[both]))
+        return comeback(behind, gaps[both])
 
     def _seen(self, rows: Floats, own: Floats) -> Bools:
         """The rivals among rows. Whoever is ahead of one of them is one of them: with `cheaper`
@@ -190,4 +228,5 @@ class Rungs:
     def _rung(self, rung: int) -> _Rung:
         if rung not in self._rungs:
             self._rungs[rung] = _Rung(1 + len(self._pruner.costs))
+            self._order = sorted(self._rungs)
         return self._rungs[rung]

@@ -29,6 +29,7 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from search.by_name import SpecError, build, find, setting
+from search.pareto_sampler import ParetoSampler
 
 if TYPE_CHECKING:
     from spaces import Space
@@ -40,7 +41,7 @@ SAMPLERS: dict[str, type[BaseSampler]] = {
     if inspect.isclass(cls := getattr(optuna.samplers, name))
     and issubclass(cls, BaseSampler)
     and not inspect.isabstract(cls)
-}
+} | {"ParetoSampler": ParetoSampler}
 GRID_LIMIT = 100_000
 """The largest grid that is listed; a larger one is for BruteForceSampler or RandomSampler."""
 

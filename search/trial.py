@@ -77,7 +77,7 @@ class Assignment:
 class Ending:
     """Why an attempt is over: an outcome word, a sentence, and a traceback where there was one."""
 
-    outcome: str
+    outcome: Outcome
     reason: str
     detail: str = ""
 

@@ -20,7 +20,7 @@ from search.background import undisturbed
 from search.meeting import Meeting, joined
 from search.output import Output, opened
 from search.redaction import redacted
-from search.trial import Assignment, Ending
+from search.trial import Assignment, Ending, Outcome
 
 if TYPE_CHECKING:
     from spaces import Config
@@ -39,8 +39,9 @@ class Workplace:
     """What every attempt of a study shares: where checkpoints and logs go, threads, plugins.
 
     `checkpoints` is a folder or an fsspec URI, where states go at least `every` so many seconds;
-    `logs` a folder (empty: none are kept); `threads` is
-    None where PyTorch is to decide. With `alone` nothing else prints in the attempt's process, so
+    `logs` a folder (empty: none are kept); `threads` is None where PyTorch is to decide. `cores`
+    may decode images for one process (None: all it may run on); `at_most` so many trials run at a
+    time, where that is said. With `alone` nothing else prints in the attempt's process, so
     that its log may take what C code prints too. `judge` says which images trials are judged by.
     `batch_sizes` are those whose latency is measured, by at most `repeats` passes. So many
     `processes` train a trial together.
@@ -50,6 +51,8 @@ class Workplace:
     every: float = 600.0
     keep: int = 2
     threads: int | None = None
+    cores: int | None = None
+    at_most: int | None = None
     gpu: bool = False
     plugins: tuple[str, ...] = ()
     logs: str = ""
@@ -108,6 +111,7 @@ def _trained(
 
     import trainers
     from spaces import Config, catalogue
+    from trainers import cores
     from trainers.batches import bring
     from trainers.datasets import DatasetError
 
@@ -118,6 +122,7 @@ def _trained(
             catalogue.plug(plugin)
         if workplace.threads is not None:
             torch.set_num_threads(workplace.threads)
+        cores.allow(workplace.cores)
         config = Config.model_validate(assignment.config)
         judge = workplace.judge
         stored = trainers.begun(place, config, seed=assignment.seed, judge=judge)
@@ -126,7 +131,7 @@ def _trained(
         def prepare() -> None:
             bring(config, judge)
 
-        def opened(training: int, judging: int) -> None:
+        def counted(training: int, judging: int) -> None:
             first["images"] = [training, judging]
 
         with joined(meeting, gpu=workplace.gpu, prepare=prepare) as group:
@@ -140,7 +145,7 @@ def _trained(
                 keep=workplace.keep,
                 judge=judge,
                 leave=lambda: bool(notice.given()),
-                opened=opened,
+                opened=counted,
                 group=group,
             )
             # trained before the last driver could record them
@@ -214,7 +219,7 @@ def _latency(
     return {"latency": [found[place] for place in places]}
 
 
-def _word(error: Exception, begun: bool) -> str:
+def _word(error: Exception, begun: bool) -> Outcome:
     """The outcome of an exception: what PyTorch's CPU allocator says, or when it came."""
     if "DefaultCPUAllocator" in str(error):
         return "host_oom"

@@ -24,3 +24,8 @@ class Site:
     def name(self) -> str:
         """``stage1.block1``: how placements, results and MLflow name the block."""
         return f"stage{self.stage}.block{self.block}"
+
+
+def in_order(name: str) -> tuple[int, ...]:
+    """By what the names of sites are sorted: ``stage10.block2`` comes after ``stage9.block1``."""
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in name.split("."))

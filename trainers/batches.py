@@ -6,7 +6,7 @@ the same order, and a resumed run goes on exactly where it stopped.
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from spaces.config import Config, Training
 from trainers import augmentation as augment
-from trainers import tasks
+from trainers import cores, tasks
 from trainers.data import Data, Indices, Judge, Source, sources
 from trainers.datasets import Description, Files, Images
 from trainers.loading import judged, loaded
@@ -112,7 +112,10 @@ def _batches(
 
 
 class InMemory:
-    """One uint8 tensor on the device; a batch is a gather, a crop and a subtraction there."""
+    """One uint8 tensor on the device; a batch is a gather, a crop and a subtraction there.
+
+    On the CPU that is the cache's file, mapped, which all processes of a node share.
+    """
 
     def __init__(
         self,
@@ -124,7 +127,12 @@ class InMemory:
         team: Team,
     ) -> None:
         self.count = len(index)
-        self.pixels = resize(torch.from_numpy(images.pixels[index]).to(device), data.image_size)
+        size = data.image_size
+        self.rows: Tensor | None = None  # where the batches' images are among all
+        if device.type == "cpu" and images.pixels.shape[1:3] == (size, size):
+            self.pixels, self.rows = _shared(images), torch.from_numpy(index)
+        else:
+            self.pixels = resize(torch.from_numpy(images.pixels[index]).to(device), size)
         self.labels = torch.from_numpy(images.labels[index]).to(device)
         self.mean, self.std = _scale(data, device)
         self.batch_size = recipe.batch_size
@@ -142,8 +150,7 @@ class InMemory:
         for start in range(first, self.count - self.batch_size + 1, self.batch_size):
             index = self.team.share(order[start : start + self.batch_size], self.parts)
             drawn = draws.take(index)
-            pixels = self.pixels.index_select(0, index)
-            pixels = augment.crop_and_flip(pixels, drawn, choice.crop, flip=choice.flip)
+            pixels = augment.crop_and_flip(self._taken(index), drawn, choice.crop, flip=choice.flip)
             images = augment.normalise(pixels, self.mean, self.std)
             yield augment.cutout(images, drawn, choice.cutout), self.labels.index_select(0, index)
 
@@ -151,8 +158,12 @@ class InMemory:
         """Twice the training batch: there is no backward pass to keep activations for."""
         for index in judged(self.count, 2 * self.batch_size, self.team):
             index = index.to(self.pixels.device)
-            pixels, labels = self.pixels.index_select(0, index), self.labels.index_select(0, index)
-            yield augment.normalise(pixels, self.mean, self.std), labels
+            labels = self.labels.index_select(0, index)
+            yield augment.normalise(self._taken(index), self.mean, self.std), labels
+
+    def _taken(self, index: Tensor) -> Tensor:
+        """The pixels of the images in these places."""
+        return self.pixels.index_select(0, index if self.rows is None else self.rows[index])
 
 
 class OnDisk:
@@ -171,7 +182,7 @@ class OnDisk:
         self.files = files
         self.places = index.tolist()
         self.labels = torch.from_numpy(files.labels[index])
-        self.workers = min(files.workers, len(os.sched_getaffinity(0)))
+        self.workers = min(files.workers, cores.share())
         self.size = data.image_size
         self.mean, self.std = _scale(data, device)
         self.batch_size = recipe.batch_size
@@ -232,6 +243,13 @@ class Decoding(torch.utils.data.Dataset[tuple[Tensor, int]]):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive(*self.seed, "decode", index))
             return self.files.load(path, self.size, train=True, flip=self.flip), index
+
+
+def _shared(images: Images) -> Tensor:
+    """The images as they are, on the CPU; not to be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that they could not be
+        return torch.from_numpy(images.pixels)
 
 
 def parted(some: Some, parts: int) -> Sequence[Some]:

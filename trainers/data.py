@@ -1,7 +1,8 @@
 """The images a config trains on: read once, known by a digest, split without chance.
 
 Nothing here needs torch. Decoded images are kept in a cache folder (`trainers.datasets.cache`), so
-that a JPEG is decoded once per machine and parallel workers wait for one another.
+that a JPEG is decoded once per machine and parallel workers wait for one another. They are mapped
+from there, not read: all processes of a node share the one copy that its page cache has.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -159,7 +159,7 @@ def _read(source: Source) -> Data:
             images: Data | None = _cached(signature)
             if images is None:
                 images = decode()
-                _remember(source, images)
+                images = _mapped(_remember(source, images)) or images
     except OSError as error:
         warnings.warn(f"{cache()}: no cache of decoded images ({error})", stacklevel=2)
         images = decode()
@@ -177,25 +177,47 @@ def _remembered(signature: str) -> str | None:
         return None
 
 
-def _remember(source: Source, images: Data) -> None:
-    """Keep decoded images under their content digest, and the digest under the signature."""
+def _remember(source: Source, images: Data) -> str:
+    """Keep decoded images under their content digest, which is returned and kept itself."""
     content = _content(source, images)
     if isinstance(images, Images):
-        buffer = io.BytesIO()
-        np.savez(buffer, pixels=images.pixels, labels=images.labels)
-        write_whole(cache() / "images" / f"{content}.npz", buffer.getvalue())
+        labels, pixels = _kept(content)
+        write_whole(labels, _saved(images.labels))
+        write_whole(pixels, _saved(images.pixels))
+        (cache() / "images" / f"{content}.npz").unlink(missing_ok=True)  # a copy for each process
     write_whole(cache() / "images" / f"{source.signature}.digest", content.encode("ascii"))
+    return content
 
 
 def _cached(signature: str) -> Images | None:
     """The decoded images kept for this signature, unless they are damaged."""
     content = _remembered(signature)
+    images = _mapped(content) if content else None
+    return images if images is not None and _pixels(images) == content else None
+
+
+def _mapped(content: str) -> Images | None:
+    """Decoded images as they lie in the cache, the pixels mapped; None where they do not."""
+    labels, pixels = _kept(content)
     try:
-        with np.load(cache() / "images" / f"{content}.npz", allow_pickle=False) as kept:
-            images = Images(kept["pixels"], kept["labels"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return Images(
+            np.load(pixels, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False)
+        )
+    except (OSError, EOFError, ValueError, OverflowError):
         return None
-    return images if _pixels(images) == content else None
+
+
+def _saved(array: NDArray[Any]) -> bytes:
+    """An array as a .npy file, which alone can be mapped: a part of a .npz cannot."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array))
+    return buffer.getvalue()
+
+
+def _kept(content: str) -> tuple[Path, Path]:
+    """The files of the labels and of the pixels of this digest."""
+    folder = cache() / "images"
+    return folder / f"{content}.labels.npy", folder / f"{content}.npy"
 
 
 def _content(source: Source, images: Data) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from spaces.config import Config
 from spaces.errors import VariantError
 
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -106,6 +107,20 @@ class Team:
 
 
 ALONE = Team()
+
+
+def shareable(config: Config) -> None:
+    """Refuse a network that several processes cannot train, before one of them has begun.
+
+    Raises VariantError as `Team.synchronised` does.
+    """
+    from trainers.build import drawn
+
+    with torch.device("meta"):  # no memory for weights
+        network = drawn(config, seed=0)
+    for name, norm in network.named_modules():
+        if isinstance(norm, _BatchNorm):
+            _refuse_unknown(norm, name)
 
 
 def _activates(norm: _BatchNorm) -> bool:

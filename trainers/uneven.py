@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from spaces.config import Training
 from trainers import augmentation as augment
+from trainers import cores
 from trainers.data import Indices
 from trainers.datasets import DatasetError, Description
 from trainers.datasets.scenes import Scenes
@@ -56,7 +56,7 @@ class Unequal:
         self.batch_size = recipe.batch_size
         self.parts = recipe.accumulate
         self.flip = recipe.augmentation.flip
-        self.workers = min(scenes.workers, len(os.sched_getaffinity(0)))
+        self.workers = min(scenes.workers, cores.share())
         self.team = team
         self.device = device
 

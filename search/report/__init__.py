@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,4 +68,5 @@ def as_paper(study: Study, confirmations: Sequence[Study] = ()) -> dict[str, byt
 
 def _subtitle(study: Study) -> str:
     asked = projection.question(study)
-    return " ".join(filter(None, [asked, f"As of {text.clock(study.updated)}."]))
+    zone = time.strftime("%Z", time.localtime(study.updated))  # a report is read elsewhere
+    return " ".join(filter(None, [asked, f"As of {text.clock(study.updated)} {zone}."]))

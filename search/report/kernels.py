@@ -11,6 +11,7 @@ from search.canvas import blank, image
 from search.picture import axis_name
 from search.report.section import Figure, Prose, Section
 from search.trial import Trial
+from spaces.site import in_order
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -32,7 +33,7 @@ def section(study: Study) -> Section | None:
     if not sites:
         said = f"None of the {len(best)} best trials has attention with a kernel."
         return Section("Kernels by site", (Prose(said),))
-    order = sorted(sites, key=_place)
+    order = sorted(sites, key=in_order)
     metric = axis_name(study.judged or next(iter(study.objectives)))
     said = f"Kernel size at every site, trials by {metric}, the best on the left; "
     figure = Figure("kernels", _drawn(best, order), f"{said}white: no attention there.")
@@ -43,11 +44,6 @@ def _merit(study: Study, trial: Trial) -> tuple[float, int]:
     name = study.judged or next(iter(study.objectives))
     sign = -1 if study.objectives[name].goal == "max" else 1
     return sign * pareto.measured(trial)[name], trial.number
-
-
-def _place(site: str) -> list[int]:
-    """`stage10.block2` after `stage9.block1`."""
-    return [int("".join(filter(str.isdigit, part)) or 0) for part in site.split(".")]
 
 
 def _drawn(trials: list[Trial], sites: list[str]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,14 @@ SPECIAL = {
     ">": "$>$",
 }
 
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
+"""A hyphen that is a sign: not one of a kernel profile, a date or an exponent."""
+
 
 def escape(text: str) -> str:
-    """The text as LaTeX that prints it as it is."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    """The text as LaTeX that prints it as it is, a minus as long as a plus."""
+    parts = MINUS.split(text)
+    return "$-$".join("".join(SPECIAL.get(one, one) for one in part) for part in parts)
 
 
 def tabular(table: Table, name: str) -> str:

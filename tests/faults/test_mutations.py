@@ -186,7 +186,7 @@ MUTANTS = (
     ),
     Mutant(
         "an epoch counts whenever it is told",
-        "search/study.py",
+        "search/deciding.py",
         "if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):",
         "if False:",
         "tests/search/test_study.py::test_what_is_reported_twice_is_kept_once",

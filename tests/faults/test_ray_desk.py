@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 import spaces
+from search import notice
 from search.cluster import Pulse
 from search.desk import DOUBT, FINISHED, RESET, Desk
 from search.errors import Unfit
 from search.logs import tail
 from search.study import Study
-from search.trial import Candidate, Ending
+from search.trial import Assignment, Candidate, Ending
 from search.worker import Workplace
 from spaces import durable
 
@@ -311,22 +312,23 @@ def test_after_an_error_nothing_more_is_handed_out(ray: Callable[..., Ray]) -> N
 
 def test_a_full_disk_comes_out_of_rays_hooks(ray: Callable[..., Ray]) -> None:
     """The hook in which the journal fails raises, and the next one raises the same error again."""
-    from search.ray_tune import _Scheduler, _Watch, _Workers
+    from search.ray_tune.actors import Actors
+    from search.ray_tune.hooks import StudyCallback, StudyScheduler
 
     cluster = ray()
     cluster.begin("a")
-    workers = _Workers(cluster.desk)
+    actors = Actors(cluster.desk)
     result = {"metrics/epoch": 1, "metrics/val_accuracy": 0.5}
     durable.arm("append.begun:1:enospc")
     try:
         with pytest.raises(OSError, match="No space left") as full:
-            _Scheduler(cluster.desk, workers).on_trial_result(
+            StudyScheduler(cluster.desk, actors).on_trial_result(
                 None, SimpleNamespace(trial_id="a"), result
             )
     finally:
         durable.arm(None)
     with pytest.raises(OSError, match="No space left") as again:
-        _Watch(cluster.desk, workers, Pulse("127.0.0.1:1")).on_step_begin(0, [])
+        StudyCallback(cluster.desk, actors, Pulse("127.0.0.1:1")).on_step_begin(0, [])
 
     assert again.value is full.value
     assert not cluster.study.trials[0].epochs
@@ -337,26 +339,27 @@ def test_a_worker_killed_for_memory_is_a_death_like_others() -> None:
     from ray import cloudpickle
     from ray.exceptions import OutOfMemoryError
 
-    from search.ray_tune import _ending, _Manager
+    from search.ray_tune.deaths import ending_of
+    from search.ray_tune.mended import Manager
 
     told: list[Exception] = []
     actor = SimpleNamespace(actor_id=7, _on_error=lambda actor, error: told.append(error))
     task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
-    manager = object.__new__(_Manager)
+    manager = object.__new__(Manager)
     manager._failed_actor_ids = set()
     manager._cleanup_actor = lambda tracked_actor: None
     manager._actor_task_failed(task, OutOfMemoryError("1 worker was killed\nlow on memory"))
     error = cloudpickle.loads(cloudpickle.dumps(told[0]))  # Tune keeps it in a file
 
     assert manager._failed_actor_ids == {7}
-    assert _ending(error) == Ending("host_oom", "1 worker was killed")
+    assert ending_of(error) == Ending("host_oom", "1 worker was killed")
 
 
 def test_the_reason_of_a_death_is_what_is_known_of_it() -> None:
     """Ray's list of what may have been the cause stands in the detail, not in the one line."""
     from ray.exceptions import RayActorError
 
-    from search.ray_tune import _ending
+    from search.ray_tune.deaths import ending_of
 
     known = (
         "The actor is dead because its worker process has died. Worker exit detail: End of file."
@@ -364,7 +367,7 @@ def test_the_reason_of_a_death_is_what_is_known_of_it() -> None:
     guessed = (
         " Some common causes include: (1) the process was killed by the OOM killer, (2) others."
     )
-    ending = _ending(
+    ending = ending_of(
         RayActorError(error_msg=f"The actor died.\n\tclass_name: Worker\n{known}{guessed}")
     )
 
@@ -408,3 +411,27 @@ def test_a_last_epoch_is_never_interrupted(ray: Callable[..., Ray]) -> None:
     there.study.narrow(1)
     there.desk.complete("b", epoch(EPOCHS), Ending("finished", ""))
     assert there.study.trials[1].outcome == "finished"
+
+
+def test_a_worker_that_is_to_leave_begins_nothing() -> None:
+    """An attempt that it is put to all the same has not failed, and its process ends with it."""
+    from search.ray_tune import Attempt
+    from search.ray_tune.deaths import AttemptFailed
+
+    config = {"training": {"epochs": 3}}
+    assignment = Assignment(0, 0, 1, seed=0, key="k", config=config, known=0)
+    worker = object.__new__(Attempt)
+    notice.give("SIGTERM")
+    try:
+        worker._take(
+            {
+                "assignment": json.dumps(asdict(assignment)),
+                "workplace": json.dumps(asdict(Workplace("none"))),
+            }
+        )
+        with pytest.raises(AttemptFailed) as told:
+            worker.step()
+    finally:
+        notice.withdraw()
+
+    assert json.loads(str(told.value))["outcome"] == "interrupted"

@@ -11,6 +11,7 @@ import pytest
 
 import spaces
 from search import ray_tune
+from search.ray_tune import mended
 from search.study import Study
 from search.trial import Assignment, Candidate, Ending
 from search.worker import Workplace
@@ -37,7 +38,7 @@ def test_an_idle_worker_is_given_back(
     """The last trial of a search goes on for long: the other worker's CPU is free meanwhile."""
     import ray
 
-    monkeypatch.setattr(ray_tune, "IDLE", 1.0)
+    monkeypatch.setattr(mended, "IDLE", 1.0)
     path, free = tmp_path / "tail.yaml", tmp_path / "free"
     widths = [{"backbone": {"width": width}} for width in (0.25, 0.5)]
     path.write_text(f"{SPACE}search: {json.dumps({'trials': 2, 'baselines': widths})}\n")

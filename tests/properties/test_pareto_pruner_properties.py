@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.pareto_pruner import LEARNT, ParetoPruner, Verdict
+from search.pareto_pruner import ENOUGH, ParetoPruner, Verdict
 from search.pruning import Pruning
 
 COSTS = {"params": 0.01, "macs": 0.01}
@@ -53,9 +53,20 @@ def frozen(rival: Rival, state: TrialState = TrialState.PRUNED) -> FrozenTrial:
 
 
 def verdict(own: Rival, others: list[Rival], factor: int = 3, goal: str = "maximize") -> Verdict:
-    """The trial `own` judged among `others`."""
+    """The trial `own` judged among `others`, and among the cheapest and worst of all, `ENOUGH` of
+    them, which have gone further and have nothing to come back from.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=goal)
+    low = -2.0 if goal == "maximize" else 2.0
+    for _ in range(ENOUGH):
+        study.add_trial(
+            create_trial(
+                value=low,
+                intermediate_values={1: low, 2: low},
+                user_attrs={"params": 0.0001, "macs": 0.0001},
+            )
+        )
     for other in others:
         study.add_trial(frozen(other))
     study.add_trial(frozen(own, TrialState.RUNNING))
@@ -97,7 +108,7 @@ def test_the_order_of_the_rivals_changes_nothing(
     draw.shuffle(shuffled)  # type: ignore[attr-defined]
     one, two = verdict(own, others, factor), verdict(own, shuffled, factor)
     assert (one.stops, one.deficit, one.place) == (two.stops, two.deficit, two.place)
-    assert (one.kept, one.comeback) == (two.kept, two.comeback)
+    assert (one.kept, one.margin) == (two.kept, two.margin)
 
 
 @given(own=rivals, others=fields, new=rivals, factor=factors)
@@ -126,14 +137,18 @@ def test_a_rival_dominated_by_all_hurts_nobody(
 
 
 @given(own=rivals, others=fields, factor=factors)
-def test_at_least_the_quota_goes_on(own: Rival, others: list[Rival], factor: int) -> None:
-    """Asked about each of n trials in turn, at least ceil(n / factor) go on."""
-    everyone = [own, *others]
-    going = sum(
-        not verdict(trial, everyone[:i] + everyone[i + 1 :], factor).stops
-        for i, trial in enumerate(everyone)
-    )
-    assert going >= math.ceil(len(everyone) / factor)
+def test_nobody_stops_where_nobody_has_gone_on(
+    own: Rival, others: list[Rival], factor: int
+) -> None:
+    """At the first rung, as long as no rival has shown what it tells."""
+    study = optuna.create_study(direction="maximize")
+    for other in others:
+        study.add_trial(frozen(other))
+    study.add_trial(frozen(own, TrialState.RUNNING))
+    result = ParetoPruner(costs=COSTS, reduction_factor=factor).judge(study, study.trials[-1])
+    assert result is not None
+    assert result.margin == math.inf
+    assert not result.stops
 
 
 @given(own=rivals, others=fields, factor=factors)
@@ -184,6 +199,14 @@ class Finished:
         end = (Rival(one.late, one.params, one.macs) for one in (self, other))
         return next(here).dominates(next(here)) and next(end).dominates(next(end))
 
+    def affordable(self, other: Finished) -> bool:
+        """Whether it costs no more than the other."""
+        return self.params <= other.params and self.macs <= other.macs
+
+    def later(self, other: Finished) -> bool:
+        """Whether it is ahead of the other in the end, at no more cost."""
+        return self.affordable(other) and self.late > other.late
+
 
 ended = st.builds(Finished, accuracies, accuracies, sizes, sizes)
 
@@ -207,44 +230,50 @@ def learnt(own: Rival, known: list[Finished], factor: int = 3) -> Verdict:
 
 
 @given(
-    own=rivals,
-    known=st.lists(ended, min_size=LEARNT - 1, max_size=20),
-    new=ended,
-    worst=st.booleans(),
+    own=rivals, known=st.lists(ended, min_size=ENOUGH, max_size=20), new=ended, worst=st.booleans()
 )
 def test_what_is_dominated_throughout_teaches_nothing(
     own: Rival, known: list[Finished], new: Finished, worst: bool
 ) -> None:
     """A finished rival that is behind at the rung and in the end moves neither deficits nor the
-    margin that was learnt, and stops nobody who is better than it.
+    margin that was learnt, so it stops nobody and saves nobody.
     """
     if worst:
         new = Finished(-1.0, -1.0, 1e6, 1e6)
     elif not any(other.dominates(new) for other in known):
         return
     before, after = learnt(own, known), learnt(own, [*known, new])
-    assert after.deficit == before.deficit
-    if len(known) >= LEARNT:
-        assert after.comeback == before.comeback
-    if own.dominates(Rival(new.early, new.params, new.macs)):
-        assert not (after.stops and not before.stops)
+    assert (after.deficit, after.margin) == (before.deficit, before.margin)
+    assert after.stops == before.stops
 
 
-@given(own=rivals, known=st.lists(ended, min_size=LEARNT, max_size=20), data=st.data())
+@given(own=rivals, known=st.lists(ended, min_size=1, max_size=20), factor=factors)
+def test_among_few_the_margin_is_wide_and_the_quota_goes_on(
+    own: Rival, known: list[Finished], factor: int
+) -> None:
+    """Fewer than `ENOUGH` that have gone further stop nobody at the first rung."""
+    result = learnt(own, known, factor)
+    assert (result.margin == math.inf) == (len(known) < ENOUGH)
+    quota = math.ceil((len(known) + 1) / factor)
+    assert result.kept == (0 if len(known) >= ENOUGH else quota)
+
+
+@given(own=rivals, known=st.lists(ended, min_size=ENOUGH, max_size=20), data=st.data())
 def test_who_is_no_further_behind_than_a_comeback_goes_on(
     own: Rival, known: list[Finished], data: st.DataObject
 ) -> None:
-    """Whatever the quota says, and in whatever order they had finished."""
+    """Whatever the factor says, and in whatever order they had finished."""
     result = learnt(own, known, factor=20)
-    assert not (result.stops and result.deficit <= result.comeback)
+    assert result.stops == (result.deficit > result.margin)
     shuffled = data.draw(st.permutations(known))
     again = learnt(own, shuffled, factor=20)
-    assert (again.comeback, again.stops) == (result.comeback, result.stops)
-    front = [one for one in known if not any(other.dominates(one) for other in known)]
-    assert result.comeback <= max(
-        max(rival.early for rival in (*known, Finished(own.accuracy, 0, 0, 0))) - one.early
-        for one in front
+    assert (again.margin, again.stops) == (result.margin, result.stops)
+    here = [*known, Finished(own.accuracy, 0.0, own.params, own.macs)]
+    front = [one for one in known if not any(other.later(one) for other in known)]
+    furthest = max(
+        max(rival.early for rival in here if rival.affordable(one)) - one.early for one in front
     )
+    assert result.margin == pytest.approx(furthest * (1 + 2 / len(front)))
 
 
 bands = st.builds(Rival, accuracies, sizes, sizes)
@@ -278,8 +307,8 @@ def test_a_search_asks_arrays_that_answer_as_the_pruner_does(
         pruning.begin(number, {"params": rival.params, "macs": rival.macs})
         going[number] = list(curve)
     with pytest.MonkeyPatch.context() as patch:  # comebacks of a few trials, so that they occur
-        patch.setattr("search.pareto_pruner.LEARNT", 3)
-        patch.setattr("search.rungs.LEARNT", 3)
+        patch.setattr("search.pareto_pruner.FEW", 2)
+        patch.setattr("search.pareto_pruner.ENOUGH", 3)
         while going:
             number = data.draw(st.sampled_from(sorted(going)))
             epoch = len(trials[number][1]) - len(going[number]) + 1

@@ -81,7 +81,7 @@ def test_what_was_asked_of_an_earlier_driver_stops_no_later_one(synthetic: Synth
     control.ask(study.folder)
     control.ask(study.folder, Wish("stop", 0))
     study.close()
-    again = Study.drive(study.folder, study.space, study._examine)  # type: ignore[arg-type]
+    again = Study.drive(study.folder, study.space, study._memory._examine)  # type: ignore[arg-type]
     try:
         begin(again)
         requests = Requests(again.folder)

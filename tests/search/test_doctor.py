@@ -12,7 +12,7 @@ import pytest
 
 from search import doctor
 from search.cli import main
-from search.doctor import Finding
+from search.doctor import Finding, sharing
 
 
 def imported(code: int, stderr: str = "") -> subprocess.CompletedProcess[str]:
@@ -120,3 +120,15 @@ def test_sqlite_stores(tmp_path: Path) -> None:
 def test_other_stores(tmp_path: Path, uri: str, state: str) -> None:
     """A server that does not answer and a file store fail at once; others are not looked at."""
     assert doctor._store(tmp_path, uri).state == state
+
+
+def test_whether_trials_share_a_gpu_at_the_same_time(tmp_path: Path) -> None:
+    """MPS is on where its daemon's pipe is; a variable that points elsewhere is a warning."""
+    environ = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
+    wrong = sharing(environ)
+    (tmp_path / "control").touch()
+    right = sharing({**environ, "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "25"})
+
+    assert (wrong.state, right.state) == ("warn", "ok")
+    assert "nvidia-cuda-mps-control -d" in wrong.remedy
+    assert right.found.endswith("compute together, each at most 25 % of it")

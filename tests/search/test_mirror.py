@@ -432,3 +432,13 @@ def test_each_segment_that_counts_is_read_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Place, "get", get)
     assert place.sealed().data == whole
     assert len(read) == 1000
+
+
+def test_a_new_driver_s_number_is_above_every_segment_s(synthetic: Synthetic, uri: str) -> None:
+    """Where leases were lost what the next driver seals counts all the same."""
+    place = sealed(synthetic(), uri)
+    place.create("segment-000002.000007.jsonl", place.get("segment-000002.000001.jsonl"))
+    for fence in place.leases():
+        place.drop(f"lease-{fence:06d}.json")
+
+    assert mirror._claim(place, force=False, say=print) == 8

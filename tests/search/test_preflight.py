@@ -14,6 +14,7 @@ from search.errors import Unfit
 from search.examine import examiner
 from search.study import Study
 from search.trial import Candidate
+from spaces import SpaceError, catalogue
 
 SPACE = """\
 name: pictures
@@ -82,3 +83,25 @@ def test_a_variant_that_builds_no_more_is_told(study: Study) -> None:
 
     with pytest.raises(Unfit, match="trial 0: it cannot be built: no such argument: ratio"):
         preflight.unchanged(study, broken)
+
+
+def test_a_norm_that_processes_cannot_share_is_refused_before(
+    write_space: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Not on a worker, after minutes: by `validate` and by `run`, where there are several."""
+    plugin = tmp_path / "ghost.py"
+    plugin.write_text(
+        "from torch import nn\n\n\nclass Ghost(nn.BatchNorm2d):\n    pass\n\n\n"
+        "def attention(channels: int) -> nn.Module:\n"
+        '    """A norm of one\'s own."""\n    return Ghost(channels)\n'
+    )
+    catalogue.plug(plugin)
+    ghost = {"width": "0.25", "attention": "{name: ghost}"}
+    alone = spaces.load(write_space(**ghost))
+    several = spaces.load(write_space(**ghost, search="resources: {processes: 2}"))
+    assert preflight.first_point(alone, examiner(alone)) == {}
+    with pytest.raises(SpaceError, match=r"cannot share the batch norm .* \(got Ghost"):
+        preflight.first_point(several, examiner(several))
+    preflight.foreseen(alone)
+    with pytest.raises(SpaceError, match=r"cannot share the batch norm .* \(got Ghost"):
+        preflight.foreseen(several)

@@ -15,18 +15,32 @@ import pytest
 from optuna.trial import TrialState
 
 from search.pareto import band, ranks
+from search.pareto_pruner import ENOUGH
 from search.pruning import ParetoPruner, Pruning
 from search.rungs import Rungs
 from search.study import Study
+
+
+def led(goal: str = "maximize", **costs: float) -> optuna.Study:
+    """A study with as many finished trials as it takes to learn from: the cheapest and the worst,
+    so that they are nobody's rivals, and never behind.
+    """
+    study = optuna.create_study(direction=goal)
+    low = 0.0 if goal == "maximize" else 9.0
+    for _ in range(ENOUGH):
+        values = dict.fromkeys(range(1, 30), low)
+        study.add_trial(
+            optuna.trial.create_trial(value=low, intermediate_values=values, user_attrs=costs)
+        )
+    return study
 
 
 def test_a_plain_optuna_study_can_use_it() -> None:
     """In a single-objective study a trial that is worse and dearer stops; worse and cheaper, and
     better and dearer, go on; nothing is written into the trials.
     """
-    study = optuna.create_study(
-        direction="maximize", pruner=ParetoPruner(costs={"params": 0.01, "macs": 0.01})
-    )
+    study = led(params=1, macs=1)
+    study.pruner = ParetoPruner(costs={"params": 0.01, "macs": 0.01})
     pruned = {}
     for name, accuracy, params, macs in (
         ("first", 0.8, 100, 1000),
@@ -51,7 +65,8 @@ def test_a_plain_optuna_study_can_use_it() -> None:
 
 def test_it_minimises_where_the_study_does() -> None:
     """In a study of losses the higher loss at no less cost stops."""
-    study = optuna.create_study(direction="minimize", pruner=ParetoPruner(costs={"macs": 0}))
+    study = led("minimize", macs=1)
+    study.pruner = ParetoPruner(costs={"macs": 0})
     stopped = []
     for loss in (0.3, 0.2, 0.4, 0.1):
         trial = study.ask()
@@ -91,25 +106,32 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
         ParetoPruner(**arguments)
 
 
-def test_it_judges_at_its_rungs_alone() -> None:
-    """With first_rung 2 and spacing 3 a doomed trial can stop at steps 2, 6 and 18 only; one that
-    reports every fourth step is judged at its first report at or past a rung.
+def test_it_judges_by_the_newest_rung_at_every_step() -> None:
+    """With first_rung 2 and spacing 3 the rungs are 2, 6 and 18: a trial is judged by its values
+    there, at its first report at or past each, and by rivals that came later.
     """
-    study = optuna.create_study(direction="maximize")
-    rule = ParetoPruner(costs={}, spacing=3, first_rung=2)
-    for _ in range(2):
-        good = study.ask()
-        for step in range(1, 28):
-            good.report(0.9, step)
-    for every, expected in ((1, [2, 6, 18]), (4, [4, 8, 20])):
-        doomed = study.ask()
-        judged = []
-        for step in range(every, 28, every):
-            doomed.report(0.1, step)
-            if rule.prune(study, study.trials[doomed.number]):
-                judged.append(step)
-        assert judged == expected
-        study.tell(doomed, state=TrialState.FAIL)
+    study = led(macs=1)
+    rule = ParetoPruner(costs={"macs": 0}, spacing=3, first_rung=2)
+    trial = study.ask()
+    trial.set_user_attr("macs", 2)
+    for step in range(1, 8):
+        trial.report(0.5 if step in (2, 6) else 0.1, step)
+        verdict = rule.judge(study, study.trials[trial.number])
+        if step == 1:
+            assert verdict is None
+            continue
+        assert verdict is not None
+        assert (verdict.step, verdict.value, verdict.stops) == (2 if step < 6 else 6, 0.5, False)
+    better = study.ask()
+    better.set_user_attr("macs", 2)
+    for step in (4, 8):
+        better.report(0.9, step)
+    seldom = rule.judge(study, study.trials[better.number])
+    assert seldom is not None
+    assert seldom.step == 8
+    verdict = rule.judge(study, study.trials[trial.number])
+    assert verdict is not None
+    assert (verdict.step, verdict.stops, verdict.dominators) == (6, True, (better.number,))
 
 
 def test_failed_and_waiting_trials_are_nobodys_rivals() -> None:
@@ -137,11 +159,24 @@ def test_a_stop_names_the_rivals_that_are_better_at_no_more_cost() -> None:
         pruning.begin(number, {"macs": macs})
         pruning.report(number, 1, value)
         assert pruning.stop(number) is None
+        pruning.report(number, 2, value)
     pruning.begin(4, {"macs": 10.01})
     pruning.report(4, 1, 0.5)
+    assert pruning.stop(4) is None  # nobody knows yet what the first epoch tells
+    pruning.report(4, 2, 0.5)
     assert pruning.stop(4) == (
-        "ParetoPruner: place 5 of 5 at epoch 1 (0.5, 0.3 behind), the best 2 go on; "
-        "better at no more cost: #0 #1"
+        "ParetoPruner: place 5 of 5 at epoch 2 (0.5, 0.3 behind), the best 2 go on; "
+        "more than 0 is too far to come back; better at no more cost: #0 #1"
+    )
+    for number in range(5, 9):
+        pruning.begin(number, {"macs": 8})
+        pruning.report(number, 1, 0.2)
+        pruning.report(number, 2, 0.2)
+    pruning.begin(9, {"macs": 10.01})
+    pruning.report(9, 1, 0.5)
+    assert pruning.stop(9) == (
+        "ParetoPruner: place 9 of 10 at epoch 1 (0.5, 0.3 behind); "
+        "more than 0 is too far to come back; better at no more cost: #0 #1"
     )
 
 
@@ -155,8 +190,9 @@ def test_a_stop_is_kept_with_its_rivals(synthetic: Callable[..., Study]) -> None
         assert assignment is not None
         assert assignment.trial == number
         study.start(assignment, "here")
-        ending = study.report(number, 0, {"epoch": 1, "val_accuracy": accuracy})
-        assert (ending is None) == (number < 3)
+        for epoch in (1, 2):
+            ending = study.report(number, 0, {"epoch": epoch, "val_accuracy": accuracy})
+            assert (ending is None) == (number < 3 or epoch == 1)
     study.commit()
     trial = Study.read(study.folder, study.space).trials[3]
     assert trial.outcome == "pruned"
@@ -188,24 +224,35 @@ def test_a_margin_is_learnt_from_comebacks(early: float, stops: bool) -> None:
     pruner = ParetoPruner(costs={"macs": 0.01})
     verdict = pruner.judge(study, study.trials[-1])
     assert verdict is not None
-    assert verdict.comeback == pytest.approx(max(0.0, 0.61 - early))
-    assert (verdict.place, verdict.kept) == (11 if early > 0.4 else 10, 4)
+    assert verdict.margin == pytest.approx(3 * max(0.0, 0.61 - early))  # of a front of one
+    assert (verdict.place, verdict.kept) == (11 if early > 0.4 else 10, 0)
     assert verdict.stops == stops == pruner.prune(study, study.trials[-1])
 
 
-def test_a_few_comebacks_teach_nothing() -> None:
-    """With nine trials complete the quota alone decides."""
+def test_among_few_nobody_stops_at_the_first_rung() -> None:
+    """With seven that have gone further the first step tells nothing; the second is judged by what
+    had come back to it from the first, beyond the quota.
+    """
     study = optuna.create_study(direction="maximize")
-    for trial in taught(early=0.1).trials[:9]:
+    for trial in taught(early=0.59).trials[:6]:
         study.add_trial(trial)
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=TrialState.RUNNING, intermediate_values={1: 0.5}, user_attrs={"macs": 1}
+    doomed = {1: 0.5, 2: 0.65}
+    for steps in (1, 2):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                intermediate_values={step: doomed[step] for step in range(1, steps + 1)},
+                user_attrs={"macs": 1},
+            )
         )
-    )
-    verdict = ParetoPruner(costs={"macs": 0.01}).judge(study, study.trials[-1])
-    assert verdict is not None
-    assert (verdict.comeback, verdict.stops) == (0.0, True)
+    pruner = ParetoPruner(costs={"macs": 0.01})
+    first, second = (pruner.judge(study, trial) for trial in study.trials[6:])
+    assert first is not None
+    assert second is not None
+    assert (first.margin, first.kept, first.stops) == (math.inf, 3, False)
+    assert second.margin == pytest.approx(3 * 0.015)  # who won was behind .605 by as much
+    assert (second.deficit, second.kept) == (pytest.approx(0.25), 3)
+    assert second.stops
 
 
 def test_the_control_arm_runs_on() -> None:

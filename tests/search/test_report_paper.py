@@ -239,6 +239,9 @@ def test_latex_prints_what_was_meant() -> None:
     """Every character that LaTeX takes for a command is escaped."""
     table = Table(["a_b"], [["50 % & more ± 1"]], caption="C#1")
     assert latex.escape("<0.0001 > 1") == "$<$0.0001 $>$ 1"
+    assert latex.escape("-0.52 (-1 to +1); 3-5-5, 2026-11-25, 1e-5, a - b, -") == (
+        "$-$0.52 ($-$1 to +1); 3-5-5, 2026-11-25, 1e-5, a - b, -"
+    )
     written = latex.tabular(table, "t")
     assert r"a\_b" in written
     assert r"50 \% \& more $\pm$ 1 \\" in written
@@ -265,7 +268,7 @@ def _latex(written: bytes) -> list[list[str]]:
     body = re.search(r"\\midrule\n(.*)\n\\bottomrule", written.decode(), re.DOTALL)
     assert body is not None
     lines = [line.removesuffix(r" \\").split(" & ") for line in body[1].splitlines()]
-    signs = {"$pm$": "±", "$<$": "<", "$>$": ">"}
+    signs = {"$pm$": "±", "$<$": "<", "$>$": ">", "$-$": "-"}
     plain = [[cell.replace("\\", "") for cell in line] for line in lines]
     for sign, meant in signs.items():
         plain = [[cell.replace(sign, meant) for cell in line] for line in plain]

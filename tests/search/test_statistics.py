@@ -19,7 +19,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from search.paired import estimate, holm, sign_flip
-from search.power import detectable, least_p, power_at, seeds_needed, smallest_n, upper_sd
+from search.power import detectable, least_p, power_at, seeds_needed, smallest_n
 from search.shrinkage import rank_correlation, shrinkage
 from search.statistics import Block, Comparison, PairResult, compare, sentence
 
@@ -366,13 +366,6 @@ def test_planning_without_noise() -> None:
     assert (power_at(6, 1e-6, 0.0), detectable(6, 0.0)) == (1.0, 0.0)
 
 
-def test_an_uncertain_deviation_has_an_upper_bound() -> None:
-    """With df 2 the 20 % quantile of chi-square is -2 ln 0.8; with many the bound is the sd."""
-    assert upper_sd(1.0, 2) == pytest.approx(math.sqrt(2 / (-2 * math.log(0.8))))
-    assert upper_sd(0.16, 100_000) == pytest.approx(0.16, rel=0.01)
-    assert upper_sd(0.0, 3) == 0
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -389,8 +382,6 @@ def test_plans_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
     """No effect, no noise that is a number, no comparison: an error, no endless search."""
     with pytest.raises(ValueError, match="got"):
         seeds_needed(**{"effect": 0.1, "sd": 0.2, **wrong})
-    with pytest.raises(ValueError, match="got"):
-        upper_sd(0.1, 0)
 
 
 def test_shrinkage_is_a_paired_t_interval() -> None:

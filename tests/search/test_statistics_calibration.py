@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from search.paired import estimate, holm, sign_flip
-from search.power import detectable, seeds_needed, smallest_n, upper_sd
+from search.power import detectable, seeds_needed, smallest_n
 from search.statistics import Block, compare
 
 Floats = NDArray[np.float64]
@@ -185,14 +185,6 @@ def test_power_by_scipys_simulation(n: int, comparisons: int) -> None:
     )
     own = 0.02  # three standard errors of the power told, or what Student's t misses
     assert float(simulated.power[0]) == pytest.approx(0.8, abs=margin(0.8, 1_500) + own)
-
-
-@pytest.mark.parametrize("df", [1, 2, 4, 12])
-def test_the_upper_bound_of_sd_bounds(df: int) -> None:
-    """In 80 % of pilots the true sd stays below the bound; in the rest a plan is too small."""
-    pilots = np.random.default_rng(df).normal(0, SD, (5_000, df + 1)).std(axis=-1, ddof=1)
-    share = np.mean([upper_sd(float(sd), df) >= SD for sd in pilots])
-    assert share == pytest.approx(0.8, abs=margin(0.8, 5_000))
 
 
 @pytest.mark.slow

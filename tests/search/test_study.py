@@ -112,6 +112,7 @@ def told(study: Study) -> list[tuple[Any, ...]]:
         {"name": "NSGAIIISampler", "population_size": 6},
         {"name": "RandomSampler"},
         {"name": "QMCSampler"},
+        {"name": "ParetoSampler"},
     ],
     ids=lambda spec: "-".join(map(str, spec.values())),
 )
@@ -127,7 +128,7 @@ def test_a_rebuilt_study_is_the_one_that_ran(
     assert again.counts() == study.counts()
 
 
-@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler"])
+@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler", "ParetoSampler"])
 @pytest.mark.parametrize("cut", [1, 20, 77])
 def test_a_study_closed_and_taken_up_proposes_the_same(
     space: Callable[..., Space], tmp_path: Path, name: str, cut: int
@@ -551,13 +552,10 @@ def test_the_pruner_forgets_what_a_larger_batch_reported(
 
     assert ending is not None
     assert ending.outcome == "pruned"
-    assert study._pruning is not None
-    assert study._pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
+    assert study._memory.pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
     study.close()
     rebuilt = Study.read(tmp_path / "a", study.space)
-    rebuilt._rebuild()
-    assert rebuilt._pruning is not None
-    assert rebuilt._pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
+    assert rebuilt._memory.pruning.study.trials[0].intermediate_values == {1: 0.1, 2: 0.2}
 
 
 def test_a_search_given_up_goes_on_when_asked(space: Callable[..., Space], tmp_path: Path) -> None:
@@ -580,8 +578,8 @@ def test_tpe_sees_the_front_and_the_newest(
     """What it reads for a proposal stops growing; a rebuilt study shows it the same trials."""
     monkeypatch.setattr(sampling, "RECENT", 10)
     study = finish(create(tmp_path / "a", space(trials=40)))
-    main = study._sampling.main
-    rebuilt = Study.read(study.folder, study.space)._sampling.main
+    main = study._memory.sampling.main
+    rebuilt = Study.read(study.folder, study.space)._memory.sampling.main
 
     with main._storage.shown(True), rebuilt._storage.shown(True):
         seen = {trial.number for trial in main.optuna.get_trials(deepcopy=False)}

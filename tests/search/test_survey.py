@@ -207,6 +207,16 @@ def test_a_trial_is_called_by_its_network(make: Any, values: dict[str, Any], nam
     assert examiner(make())(values).label == name
 
 
+def test_a_width_for_each_stage_is_one_word(make: Any) -> None:
+    """The widths stand together, and what they were chosen as is not said once more."""
+    text = SPACE.replace(
+        "width: {choice: [0.25, 0.5, 1.0], default: 0.5}",
+        "width: [{choice: [0.25, 1.0]}, {choice: [0.5, 1.0]}, 1.0]",
+    )
+    values = {"backbone.width.1": 0.25, "backbone.width.2": 0.5, "attention": "none"}
+    assert examiner(make(text=text))(values).label == "w0.25-0.5-1 none"
+
+
 def test_a_training_hole_is_in_the_name(make: Any) -> None:
     """Two trials of one network that differ in their recipe do not share a name."""
     text = SPACE.replace("lr: 0.1", "lr: {float: [0.01, 1.0], log: true}")

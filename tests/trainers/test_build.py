@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -211,6 +212,11 @@ def test_public_names_are_functions():
     assert trainers.measure is trainers.measure
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         trainers.nothing  # noqa: B018
+
+
+def test_the_package_is_pickled_by_its_name():
+    """A function of one's own that uses `trainers` can be sent to a worker, as Ray Tune does."""
+    assert pickle.loads(pickle.dumps(trainers)) is trainers
 
 
 def test_imports_are_as_light_as_they_can_be():

@@ -28,7 +28,7 @@ from spaces import catalogue
 from spaces.config import Config, Dataset
 from spaces.errors import VariantError
 from trainers import data, variants
-from trainers.batches import open_batches
+from trainers.batches import InMemory, open_batches
 from trainers.datasets import DatasetError, Files, Images
 from trainers.network import describe
 
@@ -282,14 +282,15 @@ def test_a_damaged_cache_is_made_again(
     """A cache file that does not match its digest is not used, and is replaced."""
     root = class_folders(tmp_path / "d")
     first = data.read(cifar10(root))
-    (file,) = (cache / "images").glob("*.npz")
+    assert isinstance(first, Images)
+    decoded = first.pixels.copy()  # what is mapped is not there once the file is cut
+    file = next(file for file in (cache / "images").glob("*.npy") if "labels" not in file.name)
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     data._read.cache_clear()
     again = data.read(cifar10(root))
-    assert isinstance(first, Images)
     assert isinstance(again, Images)
-    assert np.array_equal(first.pixels, again.pixels)
+    assert np.array_equal(decoded, again.pixels)
     assert file.read_bytes() == whole
 
 
@@ -300,6 +301,28 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: P
     with pytest.warns(UserWarning, match="no cache of decoded images"):
         images = data.read(cifar10(root))
     assert len(images.labels) == 120
+
+
+def test_processes_share_one_copy_of_the_images(tmp_path: Path, cache: Path) -> None:
+    """Pixels are the cache's file, mapped, when they were just decoded too; a CPU training takes
+    its batches from there, the same as from a copy, and holds none.
+    """
+    dataset = {"name": "cifar10", "root": str(class_folders(tmp_path / "d")), "val": 0.25}
+    chosen = config(dataset)
+    images = data.read(chosen.dataset)
+    file = next(file for file in (cache / "images").glob("*.npy") if "labels" not in file.name)
+    assert isinstance(images, Images)
+    assert str(file) in Path("/proc/self/maps").read_text()
+    (batches, held), (copied, _) = (open_batches(chosen, torch.device("cpu")) for _ in range(2))
+    for each in (batches, held, copied):
+        assert isinstance(each, InMemory)
+        assert each.rows is not None
+        assert each.pixels.data_ptr() == images.pixels.ctypes.data
+    assert isinstance(copied, InMemory)
+    assert copied.rows is not None
+    copied.pixels, copied.rows = copied.pixels.index_select(0, copied.rows), None
+    for one, other in zip(batches.shuffled(3, 1), copied.shuffled(3, 1), strict=True):
+        assert all(map(torch.equal, one, other))
 
 
 def test_images_are_read_only(tmp_path: Path) -> None:

@@ -69,11 +69,12 @@ def dataset(
 
     A search cuts its validation images from train/; val/, which papers report on, is this
     program's test part. Training sees a random resized crop, validation the centre crop.
-    `workers` processes decode the files, never more than there are cores; the numbers that
-    come out do not depend on it. `classes`, where it is said, is how many there must be: with it
-    costs are known before the images are there. `cache` is a folder that each node has for itself
-    (its whole path): the first training there copies the images to it, every later one reads them
-    from it. What has changed in place at the same size is not noticed: remove the copy then.
+    `workers` processes decode the files, never more than this training's share of its node's
+    cores; the numbers that come out do not depend on it. `classes`, where it is said, is how many
+    there must be: with it costs are known before the images are there. `cache` is a folder that
+    each node has for itself (its whole path): the first training there copies the images to it,
+    every later one reads them from it. What has changed in place at the same size is not noticed:
+    remove the copy then.
     """
     import numpy as np
 
