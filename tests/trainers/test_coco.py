@@ -15,7 +15,7 @@ import torch
 from pycocotools import mask as oracle
 
 import trainers
-from spaces.config import Config
+from spaces.config import Component, Config, Dataset
 from spaces.errors import VariantError
 from trainers import data
 from trainers.batches import open_batches
@@ -416,8 +416,8 @@ PAIRS = {
 def test_a_task_that_the_data_do_not_teach_is_refused(task: str) -> None:
     """With the tasks that would do, whether the data are there or not."""
     dataset, said, allowed = PAIRS[task]
-    whole = config(Path("/nowhere"), "detection").model_dump(mode="json")
-    wrong = Config.model_validate(whole | {"task": {"name": task}, "dataset": dataset})
+    parts = {"task": Component(name=task), "dataset": Dataset(**dataset)}
+    wrong = config(Path("/nowhere"), "detection").model_copy(update=parts)
     for check in (trainers.foresee, trainers.fits):
         with pytest.raises(VariantError, match=rf"^task\.name: {said}.*got {task}.*: {allowed}\)"):
             check(wrong)
