@@ -19,9 +19,9 @@ def fits(config: Config, judge: Judge = "val") -> None:
 
     Images in memory are read, or taken from the cache; files are counted, and what is written down
     of them is read. The test part is looked at where it judges. Raises DatasetError for
-    data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a task
-    that the data have nothing to teach, a subset larger than the data, a share of validation that
-    leaves a side empty, a batch larger than the training set, a crop that the images do not allow.
+    data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a recipe
+    that the task does not know, a subset larger than the data, a share of validation that leaves a
+    side empty, a batch larger than the training set, a crop that the images do not allow.
     """
     tasks.check(config)
     part, *test = sources(config.dataset, judge)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import trainers
 from spaces import catalogue
-from spaces.config import Config, Dataset
+from spaces.config import Config
 from spaces.errors import VariantError
 from trainers import variants
 from trainers.tasks import LABELS, check, targets, task_of
@@ -84,11 +84,11 @@ def test_a_task_fits_some_dataset(name: str) -> None:
     """And says which it does not fit, before any data are looked at."""
     check(recipe(name))
     others = {LABELS: "coco"}.get(targets(name), "digits")
-    wrong = recipe(name).model_copy(update={"dataset": Dataset(name=others)})
-    with pytest.raises(VariantError, match=rf"^task\.name: {others} has no {targets(name)} "):
-        check(wrong)
-    with pytest.raises(ValueError, match=rf"{name} asks for {targets(name)}, and {others} has"):
-        Config.model_validate(wrong.model_dump(mode="json"))
+    whole = recipe(name).model_dump(mode="json") | {"dataset": {"name": others}}
+    with pytest.raises(
+        ValueError, match=rf"task\.name: {name} asks for {targets(name)}, and {others}"
+    ):
+        Config.model_validate(whole)
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,8 @@ def read(
     keep = np.ones(len(ids), bool)
     if taught:
         keep = np.isin(ids, owners[(objects.boxes[:, 2:] > 1).all(1)])
+    order = np.argsort(owners, kind="stable")
+    owners = owners[order]
     if not keep.any():
         raise DatasetError(f"dataset.root: {file} has no image with an object in it")
     first = np.searchsorted(owners, ids)
@@ -59,7 +61,7 @@ def read(
         ids=ids[keep],
         sizes=np.array([size for _, size in kept], np.int64),
         first=np.concatenate([[0], np.cumsum((last - first)[keep])]),
-        objects=objects.taken(rows),
+        objects=objects.taken(order[rows]),
         categories=categories,
         manifest=(("annotations", hashlib.sha256(raw).hexdigest()), *facts),
         **beside,
@@ -140,7 +142,7 @@ def _objects(
     images: Mapping[int, tuple[Path, tuple[int, int]]],
     numbers: Mapping[int, int],
 ) -> tuple[NDArray[np.int64], Objects]:
-    """The image of every object, ascending, and the objects in that order."""
+    """The image of every object, and the objects, in the file's order."""
     owners = _fields(entries, "annotations", "image_id", int)
     kinds = _fields(entries, "annotations", "category_id", int)
     for place, (owner, kind) in enumerate(zip(owners, kinds, strict=True)):
@@ -153,7 +155,6 @@ def _objects(
     boxes = _numbers(entries, "bbox", _fields(entries, "annotations", "bbox", list), 4)
     extents = boxes[:, 2:].prod(1).tolist()
     stated = [entry.get("area", own) for entry, own in zip(entries, extents, strict=True)]
-    order = np.argsort(np.array(owners, np.int64), kind="stable")
     objects = Objects(
         boxes,
         np.array([numbers[kind] for kind in kinds], np.int64),
@@ -161,7 +162,7 @@ def _objects(
         np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool),
         Texts.of([entry.get("segmentation") or [] for entry in entries]),
     )
-    return np.array(owners, np.int64)[order], objects.taken(order)
+    return np.array(owners, np.int64), objects
 
 
 def _numbers(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from spaces.errors import VariantError, listed
+from spaces.errors import VariantError
 from trainers import variants
 
 if TYPE_CHECKING:
@@ -80,25 +80,15 @@ def targets(name: str) -> str:
 
 
 def check(config: Config) -> None:
-    """Refuse a task that its dataset has nothing to teach, a recipe it does not know, and a library
-    that is missing. Raises VariantError; looks at no data.
+    """Refuse a recipe that the task does not know, and a library that is missing.
+
+    Raises VariantError; looks at no data. That the dataset has what the task is taught, a Config
+    has made sure of.
     """
-    name, dataset = config.task.name, config.dataset.name
-    there = _given(dataset)
-    if targets(name) not in there:
-        fitting = [other for other in variants.names("task") if targets(other) in there]
-        said = f"{dataset} has no {targets(name)} to teach it"
-        allowed = f"allowed with {dataset}: {listed(fitting) or 'none'}"
-        raise VariantError(("task.name", f"{said} (got {name}; {allowed})"))
+    name = config.task.name
     needs: dict[str, str] = getattr(variants.module("task", name), "NEEDS", {})
     for library, extra in needs.items():
         if find_spec(library) is None:
             said = f"{name} needs {library}: pip install 'eca-search[{extra}]'"
             raise VariantError(("task.name", said))
     task_of(config)
-
-
-def _given(dataset: str) -> set[str]:
-    """What of a dataset's a task can be taught."""
-    given: set[str] = getattr(variants.module("dataset", dataset), "TARGETS", {LABELS})
-    return given
