@@ -151,3 +151,13 @@ def test_optimizers_take_their_settings(
     (group,) = made.param_groups
     assert {key: group[key] for key in expected} == expected
     assert len(group["params"]) == len(list(net.parameters()))
+
+
+def test_milestones_drop_after_their_epochs() -> None:
+    """A tenth after 2 epochs and a hundredth after 3; the warm-up is counted in steps."""
+    factor = schedule(recipe(name="milestones", epochs=[2, 3], warmup_steps=4), STEPS)
+    told = [factor(step) for step in range(4 * STEPS)]
+    assert told[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert set(told[4 : 2 * STEPS]) == {1.0}
+    assert set(told[2 * STEPS : 3 * STEPS]) == {0.1}
+    assert told[3 * STEPS :] == pytest.approx([0.01] * STEPS)
