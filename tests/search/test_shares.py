@@ -100,8 +100,9 @@ def test_a_worker_computes_with_the_threads_it_is_given(
     study.close()
 
     found = json.loads((tmp_path / "found.json").read_text())
-    # a thread of PyTorch's has half of every parallel loop, however busy the machine is
-    assert (found["spent"][1] > found["spent"][0] / 4) == (cpu == 2)
+    # a second thread of PyTorch's has half of every parallel loop, however busy the machine is; the
+    # first has imports and Python besides: 741 and 116 hundredths of a second, and 636 and 0 alone
+    assert (found["spent"][1] > found["spent"][0] / 20) == (cpu == 2)
     assert found["cores"] == cpu
 
 
