@@ -46,7 +46,7 @@ search:
   trials: 12                      # networks trained; duplicates are answered and cost nothing
   seed: 0
   objectives: {{val_accuracy: max, params: min, macs: min}}
-  sampler: {{name: TPESampler}}     # any sampler of Optuna's by its class name
+  sampler: {{name: TPESampler}}     # or ParetoSampler, or any of Optuna's by its class name
   pruner: {{name: ParetoPruner}}    # stops what is behind, never a trial on the front
   baselines:                      # asked first
     - {{attention: {{name: none}}}}

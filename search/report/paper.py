@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FEW = 4
 """So many values of a setting are named in the methods; more are a search."""
+OWN = "ParetoSampler"
+"""The sampler that is this project's; all others are Optuna's."""
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -185,7 +187,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         pruner = search.pruner.name if search.pruner else "no pruner"
         counts = study.outcomes()
         said.append(
-            f"{len(study.trials)} networks were proposed by Optuna's {search.sampler.name} (seed "
+            f"{len(study.trials)} networks were proposed by {_sampler(study)} (seed "
             f"{search.seed}) with {pruner}: {counts['finished']} finished, {counts['pruned']} were "
             f"stopped, {counts['failed']} failed; {search.replicates} seed"
             f"{'s' * (search.replicates != 1)} for each that finished. Hypervolume is from "
@@ -206,3 +208,9 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         if name in versions
     )
     return escape(" ".join(said) + f" Software: {used}.") + "\n"
+
+
+def _sampler(study: Study) -> str:
+    """Whose sampler proposed the networks, by its class name."""
+    name: str = study.space.search.sampler.name
+    return name if name == OWN else f"Optuna's {name}"
