@@ -208,12 +208,18 @@ class Study(Deciding):
                 if replicate.outcome is None and again not in queued:
                     self._queue.append(again)
             ended = bool(trial.replicates) and trial.replicates[0].outcome is not None
-            if ended and (trial.outcome is None or self._memory.sampling.main.waits(trial.number)):
+            told = trial.outcome is not None and not self._memory.sampling.main.waits(trial.number)
+            if ended and (not told or self._worth_more(trial)):
                 self._settle(trial.number)
         for number in list(self.stopping):
             self._end_waiting(number)
         self._queue.add_more()
         self.commit()
+
+    def _worth_more(self, trial: Trial) -> bool:
+        """Whether a seed has ended since it was said what a trial is worth."""
+        worth = verdict.worth(trial, list(self.objectives))
+        return trial.outcome == "finished" and worth != (trial.objectives, trial.spread)
 
     def _verdict_left(self, number: int, index: int, why: str) -> Ending:
         """How an attempt ends whose driver does: as a person or the pruner had said, if one had."""

@@ -179,3 +179,24 @@ def test_nothing_is_asked_for_where_nothing_is_said(synthetic: Callable[..., Stu
     study = synthetic()
     assert all_of(study, 0.05) == []
     assert following(study.trials, study.space.search, study.membership()) is None
+
+
+def test_a_seed_whose_driver_died_before_its_worth_was_said_counts(
+    synthetic: Callable[..., Study], tmp_path: Any
+) -> None:
+    """The journal ends between the seed's end and the trial's: the next driver says it."""
+    study = synthetic(further=FURTHER)
+    ((number, index),) = all_of(study, 0.05, most=1)
+    known = study.history.trials[number]
+    study.close()
+    journal = tmp_path / "runs" / "synthetic" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    last = max(place for place, line in enumerate(lines) if '"kind":"end"' in line)
+    assert '"kind":"trial"' in lines[last + 1]
+    journal.write_text("".join(lines[: last + 1]))
+
+    again = Study.drive(tmp_path / "runs" / "synthetic", study.space, examine)
+    assert again.history.trials[number].n == index + 1 == 2
+    assert again.history.trials[number].objectives == known.objectives
+    assert again.history.trials[number].spread == known.spread
+    again.close()
