@@ -195,7 +195,7 @@ class Deciding(Facts):
     def unfinished(self, number: int) -> bool:
         """Whether anything of a trial runs or waits, such as seeds that it was given since."""
         trial = self.history.trials[number]
-        if trial.outcome is None or any(map(is_open, trial.replicates)):
+        if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
             return True
         return trial.outcome == "finished" and any(
             (known := replicate_of(trial, index)) is None or known.outcome is None
@@ -211,8 +211,9 @@ class Deciding(Facts):
             return False
         if self._queue:
             return all(self._unpaid(*place) for place in self._queue)
-        if any(trial.outcome is None for trial in self.history.trials.values()):
-            return False
+        for trial in self.history.trials.values():
+            if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
+                return False
         return bool(self.why_done) and self._doubted is None
 
     @property

@@ -217,9 +217,10 @@ class Study(Deciding):
         self.commit()
 
     def _worth_more(self, trial: Trial) -> bool:
-        """Whether a seed has ended since it was said what a trial is worth."""
-        worth = verdict.worth(trial, list(self.objectives))
-        return trial.outcome == "finished" and worth != (trial.objectives, trial.spread)
+        """Whether a seed has ended since it was said what a trial is worth, and why it ended."""
+        worth = (*verdict.worth(trial, list(self.objectives)), verdict.why(trial))
+        told = (trial.objectives, trial.spread, trial.reason)
+        return trial.outcome == "finished" and worth != told
 
     def _verdict_left(self, number: int, index: int, why: str) -> Ending:
         """How an attempt ends whose driver does: as a person or the pruner had said, if one had."""

@@ -249,7 +249,7 @@ def _shared(images: Images) -> Tensor:
     """The images as they are, on the CPU; not to be written to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that they could not be
-        return torch.from_numpy(images.pixels)
+        return torch.from_numpy(np.ascontiguousarray(images.pixels))
 
 
 def parted(some: Some, parts: int) -> Sequence[Some]:

@@ -181,9 +181,11 @@ def _remember(source: Source, images: Data) -> str:
     """Keep decoded images under their content digest, which is returned and kept itself."""
     content = _content(source, images)
     if isinstance(images, Images):
-        labels, pixels = _kept(content)
-        write_whole(labels, _saved(images.labels))
-        write_whole(pixels, _saved(images.pixels))
+        kept = _mapped(content)  # by other files of the same images: others may be reading it
+        if kept is None or _pixels(kept) != content:
+            labels, pixels = _kept(content)
+            write_whole(labels, _saved(images.labels))
+            write_whole(pixels, _saved(images.pixels))
         (cache() / "images" / f"{content}.npz").unlink(missing_ok=True)  # a copy for each process
     write_whole(cache() / "images" / f"{source.signature}.digest", content.encode("ascii"))
     return content
@@ -203,7 +205,7 @@ def _mapped(content: str) -> Images | None:
         return Images(
             np.load(pixels, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False)
         )
-    except (OSError, EOFError, ValueError, OverflowError):
+    except Exception:  # a damaged heading is read as Python, and fails in as many ways
         return None
 
 

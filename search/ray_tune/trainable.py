@@ -41,6 +41,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
     attempt = staticmethod(attempt)
     freed = staticmethod(freed)
     _pace = 0.0
+    _spoilt = False
     _messages: Iterator[dict[str, Any] | Ending]
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -56,6 +57,8 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
             if isinstance(message, Ending):
                 if not told:
                     return self._over(self._mates.reason(message))
+                # told that it is to stop, the driver never hears of the ending
+                self._spoilt = not self._reusable(message)
                 self._messages = iter([message])
                 return {"metrics": told}
             told.append(message)
@@ -71,6 +74,7 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         ending = next(self._messages)
         assert isinstance(ending, Ending)
         if not self._reusable(ending):  # what ends with its process is told after the epoch
+            self._spoilt = True
             self._messages = iter([ending])
             return {"metrics": told}
         return {"metrics": told, **self._over(ending)}
@@ -86,7 +90,8 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         or holds memory, as the next trial would find its GPU fuller than it was told.
         """
         self._drop()
-        return ending.outcome not in SPOILT and not notice.given() and self.freed()
+        spoilt = self._spoilt or ending.outcome in SPOILT
+        return not spoilt and not notice.given() and self.freed()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment in the same process."""
@@ -112,7 +117,8 @@ class Attempt(tune.Trainable):  # type: ignore[misc]
         assignment = Assignment(**json.loads(config["assignment"]))
         workplace = Workplace(**json.loads(config["workplace"]))
         self._epochs, self._pace = assignment.config["training"]["epochs"], workplace.pace
-        if why := notice.given():  # nothing is begun here that would be cut off at once
+        why = "its memory may be spoilt" if self._spoilt else notice.given()
+        if why:  # nothing is begun here that would be cut off at once
             self._mates = _Mates(assignment, replace(workplace, processes=1))
             self._messages = iter([Ending("interrupted", f"its worker is to leave: {why}")])
             return

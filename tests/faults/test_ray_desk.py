@@ -479,6 +479,21 @@ def test_short_epochs_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None
     assert worker.step() == {"done": True, "ending": asdict(ending)}
 
 
+def test_a_process_that_may_be_spoilt_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the driver stops the attempt at an epoch before, and never hears of the crash."""
+    from search.ray_tune.deaths import AttemptFailed
+
+    worker = worker_of([epoch(1), Ending("oom", "CUDA")], [0.01, 0.01], monkeypatch)
+    worker._mates.leave = lambda: None
+    assert worker.step() == {"metrics": [epoch(1)]}
+    assignment = Assignment(0, 0, 1, seed=0, key="k", config={"training": {"epochs": 3}}, known=0)
+    facts = {"assignment": assignment, "workplace": Workplace("none")}
+    worker.reset_config({name: json.dumps(asdict(fact)) for name, fact in facts.items()})
+    with pytest.raises(AttemptFailed, match="its memory may be spoilt") as told:
+        worker.step()
+    assert json.loads(str(told.value))["outcome"] == "interrupted"
+
+
 def test_what_came_after_a_stop_is_forgotten(ray: Callable[..., Ray]) -> None:
     """Of epochs that came together those up to the decision count, as if each had come alone."""
     from search.ray_tune.actors import Actors

@@ -200,3 +200,24 @@ def test_a_seed_whose_driver_died_before_its_worth_was_said_counts(
     assert again.history.trials[number].objectives == known.objectives
     assert again.history.trials[number].spread == known.spread
     again.close()
+
+
+def test_one_that_waits_can_be_stopped_and_is_not_over(synthetic: Callable[..., Study]) -> None:
+    """A further seed that was cut off: the study is not done, also for who only reads it."""
+    study = synthetic(further={**FURTHER, "seeds": 1})
+    for _ in range(8):
+        first = study.next()
+        assert first is not None
+        train(study, first, 0.05)
+    given = study.next()
+    assert given is not None
+    study.start(given, "here")
+    study.end(given.trial, given.replicate, Ending("interrupted", "its driver left"))
+    study.commit()
+    assert not study.done
+    assert not Study.read(study.folder, study.space).done
+    assert study.unfinished(given.trial)
+    study.stop(given.trial)
+    assert study.next() is None
+    assert study.done
+    assert study.history.trials[given.trial].n == 1

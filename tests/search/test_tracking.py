@@ -84,6 +84,11 @@ class Example:
         """As `Study.origins`."""
         return {"val_accuracy": self.chance, **self.reference}
 
+    def rising(self, metric: str | None = None) -> bool:
+        """As `Study.rising`."""
+        name = metric or self.judged
+        return name is not None and self.objectives[name].goal == "max"
+
     def counts(self, *, driven: bool = True) -> dict[str, int]:
         """As `Study.counts`."""
         free = {"infeasible": 3, "duplicate": 2, "invalid": 0, "preempted": 0}

@@ -294,6 +294,25 @@ def test_a_damaged_cache_is_made_again(
     assert file.read_bytes() == whole
 
 
+def test_a_flipped_bit_in_the_heading_of_a_cache_is_noticed(tmp_path: Path, cache: Path) -> None:
+    """A heading is read as Python, which fails in many ways: none is the training's."""
+    source = data.find(cifar10(class_folders(tmp_path / "d")))
+    first = source.images()
+    assert isinstance(first, Images)
+    decoded = first.pixels.copy()  # what is mapped is not there while the file is written
+    file = next(file for file in (cache / "images").glob("*.npy") if "labels" not in file.name)
+    whole = file.read_bytes()
+    noticed = 0
+    for place in range(128):
+        for bit in (0, 2, 5):
+            flipped = bytes([whole[place] ^ 1 << bit])
+            file.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+            found = data._cached(source.signature)
+            noticed += found is None
+            assert found is None or np.array_equal(found.pixels, decoded)
+    assert noticed > 100  # much of a heading is blanks
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: Path) -> None:
     """A read-only or impossible cache folder costs a warning and time."""
     root = class_folders(tmp_path / "d")
