@@ -6,6 +6,7 @@ count, and a hole that has no effect has no value: two settings of one network l
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,15 +39,18 @@ class Encoding:
 
     def __init__(self, space: Space) -> None:
         self._parameters = [p for p in space.parameters if p.count() != 1]
-        self._rows: dict[str, int] = {}  # by run key
+        self._rows: dict[
+            str, int
+        ] = {}  # by values: what is rounded may make one network of several
         self._columns: dict[str, int] = {}
         self._table = np.zeros((GROWN, 16))
 
     def place(self, network: Candidate | Trial, values: Mapping[str, Any]) -> int:
         """Where a network, made at these values, stands among all that were placed."""
-        row = self._rows.get(network.key)
+        name = json.dumps(values, sort_keys=True)
+        row = self._rows.get(name)
         if row is None:
-            row = self._rows[network.key] = len(self._rows)
+            row = self._rows[name] = len(self._rows)
             features = self._features(network, values)
             for name in features:
                 self._columns.setdefault(name, len(self._columns))

@@ -166,7 +166,7 @@ class ParetoPruner(optuna.pruners.BasePruner):
         everyone += [
             self._standing(rival)
             for rival in study.get_trials(deepcopy=False, states=_JUDGED)
-            if rival.number != trial.number
+            if rival.number != trial.number and rival.intermediate_values
         ]
         points, rivals = _there(rung, everyone, sign)
         behind = deficits(points)

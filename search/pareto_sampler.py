@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
+from threadpoolctl import ThreadpoolController
 
 from search import pareto
 from search.axes import axes
@@ -71,12 +72,21 @@ class Choosing:
         self._encoding = Encoding(space)
         self._lessons = Lessons(())
         self._kernels: dict[int, tuple[bytes, Kernel]] = {}
-        self._points: dict[str, tuple[int, tuple[float, ...]]] = {}  # by run key
+        self._points: dict[Point, tuple[int, tuple[float, ...]]] = {}
+        self._threads = ThreadpoolController()
         self._met: dict[int, Lesson] = {}  # finished trials that the front has met
         self._members: list[Lesson] = []
 
     def choose(self, history: History, tried: Container[str]) -> Values | None:
-        """Values of the network to train next, none of those `tried`; None: there is none left."""
+        """Values of the network to train next, none of those `tried`; None: there is none left.
+
+        By one thread: the matrices are small, the cores are the trainings', and sums by several
+        would differ from machine to machine in their last digits.
+        """
+        with self._threads.limit(limits=1):
+            return self._choice(history, tried)
+
+    def _choice(self, history: History, tried: Container[str]) -> Values | None:
         if not self._lessons.axes:
             study = history.study
             self._lessons = Lessons(
@@ -146,11 +156,10 @@ class Choosing:
         """The candidates' rows in the encoding, and their costs on the axes, shape (n, m)."""
         known = self._points
         for point in points:
-            network = point.network
-            if network.key not in known:
-                place = self._encoding.place(network, point.values)
-                known[network.key] = (place, self._lessons.paid(network.costs))
-        found = [known[point.network.key] for point in points]
+            if point not in known:
+                place = self._encoding.place(point.network, point.values)
+                known[point] = (place, self._lessons.paid(point.network.costs))
+        found = [known[point] for point in points]
         return [place for place, _ in found], np.array([paid for _, paid in found])
 
     @property

@@ -33,9 +33,9 @@ FEW = 6
 """A hole of at most so many values moves to any of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Point:
-    """A network, and values that make it."""
+    """A network, and values that make it; of equal values there is one point in a pool."""
 
     values: Values
     network: Candidate | Trial

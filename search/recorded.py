@@ -155,10 +155,18 @@ def of_study(study: Study) -> Recorded:
         objectives=_objectives(goal, tolerances),
         columns={name: name for name in tolerances},
         reference={name: study.reference[name] for name in tolerances},
-        chance=study.origins.get(metric, study.chance),
+        chance=_chance(study, metric),
         called=metric,
         notes=(said,) if lost else (),
     )
+
+
+def _chance(study: Study, metric: str) -> float:
+    """What guessing scores; of a loss that has a reference of its own, what would have that."""
+    if metric not in study.origins:
+        return study.chance
+    origin = study.origins[metric]
+    return math.exp(-origin) if study.objectives[metric].goal == "min" else origin
 
 
 def _epochs(path: Path, names: Sequence[str], curve: str) -> list[str]:

@@ -202,7 +202,8 @@ class Training(Strict):
     def _warms_up_in_time(self) -> Training:
         last = getattr(self.schedule, "epochs", [0])[-1]
         if last >= self.epochs:
-            said = f"never reached (got {last}; allowed: less than epochs, {self.epochs})"
+            allowed = f"less than epochs, {self.epochs}, or schedule: {{name: cosine}}"
+            said = f"never reached (got {last}; allowed: {allowed})"
             raise VariantError(("schedule.epochs", said))
         warmup = getattr(self.schedule, "warmup_epochs", 0)
         if warmup >= self.epochs:

@@ -180,6 +180,27 @@ def test_the_same_seed_proposes_the_same(
     assert proposed(run(begun(space(seed=6)), endings=endings)) != proposed(straight)
 
 
+def test_values_that_are_one_network_do_not_change_a_resumed_search(
+    space: Callable[..., Space],
+) -> None:
+    """Widths are rounded, so what a network was first met at is another value after a resume."""
+    fine = SPACE.replace("step: 0.25}", "step: 0.05}", 1)
+
+    def look(values: dict[str, Any]) -> Candidate:
+        return examine({**values, "backbone.width": round(4 * values["backbone.width"]) / 4})
+
+    for seed in (0, 1):
+        straight = run(begun(space(fine, trials=40, seed=seed), look))
+        for cut in (12, 22):
+            half = run(begun(space(fine, trials=40, seed=seed), look), most=cut)
+            records = half._journal.records  # type: ignore[union-attr]
+            again = Study(
+                half.folder, half.space, records, journal=half._journal, examine=look,
+                clock=lambda: 0.0,
+            )  # fmt: skip
+            assert proposed(run(again)) == proposed(straight)
+
+
 @pytest.mark.usefixtures("amount")
 def test_the_order_in_which_trials_ended_changes_nothing(space: Callable[..., Space]) -> None:
     """The next network follows from the trials as a set."""

@@ -142,6 +142,7 @@ def test_failed_and_waiting_trials_are_nobodys_rivals() -> None:
         failed.set_user_attr("macs", 1)
         failed.report(0.9, 1)
         study.tell(failed, state=TrialState.FAIL)
+    study.ask()  # by another worker just now: its costs are not there yet
     study.enqueue_trial({})
     trial = optuna.trial.create_trial(
         state=TrialState.RUNNING, intermediate_values={1: 0.1}, user_attrs={"macs": 2}

@@ -377,6 +377,17 @@ def test_missing_parts_are_short_errors(root: Path, tmp_path: Path) -> None:
         trainers.fits(config(tmp_path / "nowhere"))
 
 
+def test_the_parts_have_annotations_of_their_own(root: Path) -> None:
+    """A file for both would have `confirm` judge by what was trained on; folders may be one."""
+    one = {"annotations": "annotations/instances_train2017.json"}
+    with pytest.raises(ValueError, match=r"annotations: not allowed here.*part"):
+        config(root, dataset=one)
+    assert config(root, dataset={"images": "all"}).dataset.params["images"] == "all"
+    named = {"annotations": "{part}.json", "images": "photographs"}
+    with pytest.raises(DatasetError, match=r"for \{part\}\.json and photographs/"):
+        trainers.fits(config(root, dataset=named))
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "crop": (
         {"augmentation": {"crop": 4}},

@@ -24,7 +24,6 @@ NOT_IN_KEY = {"workers", "cache", "annotations", "images"}
 """The digest of the annotation file and of the images' sizes stands for the latter two."""
 ANNOTATIONS, IMAGES = "annotations/instances_{part}2017.json", "{part}2017"
 PARTS = {"train": "train", "test": "val"}
-LAYOUT = f"{ANNOTATIONS} and {IMAGES}/*.jpg, part train or val, or one zip with them"
 
 
 def describe(dataset: Dataset) -> Description:
@@ -54,7 +53,10 @@ def find(dataset: Dataset, part: Part) -> list[Path]:
                 f"dataset.root: {inside / annotations} is there, no image {folder}/*"
             )
         return [inside / annotations, *(folder / name for name in names)]
-    raise missing(dataset, places, LAYOUT)
+    annotations = dataset.params.get("annotations", ANNOTATIONS)
+    images = dataset.params.get("images", IMAGES)
+    wanted = f"{annotations} and {images}/*.jpg, part train or val, or one zip with them"
+    raise missing(dataset, places, wanted)
 
 
 def dataset(
@@ -63,7 +65,7 @@ def dataset(
     *,
     classes: Annotated[int, Field(ge=1, le=100_000)] = 80,
     annotations: Annotated[
-        str, Field(pattern="^[^/].*json$")
+        str, Field(pattern=r"^([^/].*)?\{part\}.*json$")
     ] = "annotations/instances_{part}2017.json",
     images: Annotated[str, Field(pattern="^[^/]")] = "{part}2017",
     workers: Annotated[int, Field(ge=0, le=256)] = 8,
@@ -76,6 +78,7 @@ def dataset(
     most 5/3 of it, as 1333 of 800. `classes` is how many categories the annotation files must have
     (80 are COCO's); labels are these in order of their id. `annotations` and `images` say where in
     the root, or in one zip there, the file and the folder of a part lie; {part} is train or val.
+    The parts may share a folder, never an annotation file: test images are not to be trained on.
 
     Training images without an object wider and higher than a pixel are left out, as torchvision's
     reference does (COCO's 117,266 of 118,287 stay); the test part keeps all. Groups (`iscrowd`) and
