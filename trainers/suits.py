@@ -21,7 +21,8 @@ def fits(config: Config, judge: Judge = "val") -> None:
     of them is read. The test part is looked at where it judges. Raises DatasetError for
     data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a recipe
     that the task does not know, a subset larger than the data, a share of validation that leaves a
-    side empty, a batch larger than the training set, a crop that the images do not allow.
+    side empty, a batch larger than the training set, a warm-up as long as training, a crop that the
+    images do not allow.
     """
     tasks.check(config)
     part, *test = sources(config.dataset, judge)
