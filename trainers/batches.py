@@ -71,7 +71,7 @@ def open_batches(
         judges = _near(test[0])
         training, judging = np.sort(np.concatenate([training, held])), np.arange(len(judges.labels))
     check_team(config, len(judging), team)
-    check_judges(config, judges, images, judging)
+    check_judges(config, judges, images, None if test else judging)
     return (
         _batches(config, images, training, device, team),
         _batches(config, judges, judging, device, team),

@@ -21,14 +21,14 @@ def runs(outline: Any, height: int, width: int) -> Runs:
 
     It is a list of polygons [x1, y1, x2, y2, ...] in pixels, which add up, or run lengths, as they
     are or packed. Polygons of less than three corners enclose nothing. Raises ValueError for
-    anything else.
+    anything else, and RuntimeError, the library's, for packed ones that cannot be read.
     """
     from faster_coco_eval import mask
 
     if isinstance(outline, list):
         try:
             corners = [list(map(float, polygon)) for polygon in outline]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("an outline is polygons, lists of numbers, or run lengths") from None
         polygons = [polygon for polygon in corners if len(polygon) >= 2 * CORNERS]
         if any(len(polygon) % 2 for polygon in polygons):
@@ -44,14 +44,17 @@ def runs(outline: Any, height: int, width: int) -> Runs:
         raise ValueError(f"run lengths of {told} in an image of {height} x {width}")
     counts = outline["counts"]
     if isinstance(counts, list):
+        if not all(isinstance(count, int) for count in counts):
+            raise ValueError("run lengths that are no whole numbers")
         if sum(counts) != height * width or min(counts, default=0) < 0:
             raise ValueError(f"run lengths that do not add up to {height} x {width}")
         plain: Runs = mask.frPyObjects(outline, height, width)
         return plain
-    return {
-        "size": [height, width],
-        "counts": counts.encode() if isinstance(counts, str) else counts,
-    }
+    if not isinstance(counts, str):
+        raise ValueError("run lengths are a list of whole numbers, or packed into a text")
+    packed: Runs = {"size": [height, width], "counts": counts.encode()}
+    mask.decode(packed)  # raises here, where it is known whose they are
+    return packed
 
 
 def decoded(found: list[Runs], height: int, width: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spaces.config import Config
+from spaces.config import Config, Milestones
 from spaces.errors import VariantError, counted
 from trainers import tasks
 from trainers.data import Data, Indices, Judge, shares, sources, split
@@ -21,7 +21,8 @@ def fits(config: Config, judge: Judge = "val") -> None:
     of them is read. The test part is looked at where it judges. Raises DatasetError for
     data that are missing or damaged, otherwise VariantError, whose `key` is the setting's: a recipe
     that the task does not know, a subset larger than the data, a share of validation that leaves a
-    side empty, a batch larger than the training set, a crop that the images do not allow.
+    side empty, a batch larger than the training set, a warm-up as long as training, a crop that the
+    images do not allow.
     """
     tasks.check(config)
     part, *test = sources(config.dataset, judge)
@@ -85,6 +86,8 @@ def check_judges(config: Config, images: Data, taught: Data, index: Indices | No
     places = range(len(images.paths)) if index is None else index.tolist()
     if all(images.objects.crowds[images.inside(place)].all() for place in places):
         said = f"no object in the {len(places)} images that judge (allowed: one or more)"
+        if index is None:  # the whole test part: no share of validation could help
+            raise DatasetError(f"dataset.root: {said}")
         raise VariantError(("dataset.val", said))
 
 
@@ -106,13 +109,20 @@ def check_share(config: Config, processes: int) -> None:
 
 
 def _check_batch(config: Config, images: int) -> None:
-    """Refuse a batch, a subset or a share of validation that so many images do not allow."""
+    """Refuse a batch, a subset, a share of validation or a warm-up that so many images do not
+    allow.
+    """
     chosen, data = config.training, config.dataset
     count, _ = shares(images, val=data.val, subset=data.subset)
     if chosen.batch_size > count:
         said = "larger than the training set "
         said += f"(got {chosen.batch_size}; allowed: at most {counted(count, 'image')})"
         raise VariantError(("training.batch_size", said))
+    if isinstance(chosen.schedule, Milestones):
+        steps, warm = chosen.epochs * (count // chosen.batch_size), chosen.schedule.warmup_steps
+        if warm >= steps:
+            said = f"as long as training or longer (got {warm}; allowed 0..{steps - 1})"
+            raise VariantError(("training.schedule.warmup_steps", said))
 
 
 def _check_crop(config: Config, largest: int, said: str) -> None:

@@ -155,13 +155,9 @@ class Scaling(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         pixels = self._pixels(number, size)
         if self.flips is None:
             return pixels, self._known(number)
-        target = self._taught(number, size)
-        if self.flips[place]:
-            pixels = pixels.flip(1)
-            target["boxes"][:, [0, 2]] = size[1] - target["boxes"][:, [2, 0]]
-            if self.masks:
-                target["masks"] = target["masks"].flip(2)
-        return pixels, target
+        mirrored = self.flips[place]
+        target = self._taught(number, size, mirrored=mirrored)
+        return pixels.flip(1) if mirrored else pixels, target
 
     def _pixels(self, number: int, size: tuple[int, int]) -> Tensor:
         """The image (h, w, 3), bilinear with antialias."""
@@ -178,7 +174,7 @@ class Scaling(torch.utils.data.Dataset[tuple[Tensor, Target]]):
             image = image.resize(size[::-1], Resampling.BILINEAR)
         return torch.from_numpy(np.array(image))
 
-    def _taught(self, number: int, size: tuple[int, int]) -> Target:
+    def _taught(self, number: int, size: tuple[int, int], *, mirrored: bool) -> Target:
         """Boxes inside the scaled image, labels, masks; no groups, nothing without an area."""
         found = self.scenes.objects
         rows = np.arange(len(found.labels))[self.scenes.inside(number)]
@@ -187,6 +183,8 @@ class Scaling(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         corners[:, 2:] += corners[:, :2]
         corners *= np.array([size[1] / width, size[0] / height] * 2)
         corners = corners.clip(0, np.array([size[1], size[0]] * 2)).astype(np.float32)
+        if mirrored:  # before the areas are looked at: float32 may round a sliver's away here
+            corners[:, [0, 2]] = size[1] - corners[:, [2, 0]]
         real = (corners[:, 2:] > corners[:, :2]).all(1) & ~found.crowds[rows]
         target: Target = {"boxes": corners[real], "labels": found.labels[rows[real]]}
         if self.masks:
@@ -197,6 +195,8 @@ class Scaling(torch.utils.data.Dataset[tuple[Tensor, Target]]):
                 if outlines
                 else (masks.new_zeros((0, *size)))
             )
+            if mirrored:
+                target["masks"] = target["masks"].flip(2)
         return target
 
     def _known(self, number: int) -> Target:
@@ -219,7 +219,7 @@ class Scaling(torch.utils.data.Dataset[tuple[Tensor, Target]]):
         """An object's outline. Raises DatasetError."""
         try:
             return runs(self.scenes.objects.outlines.one(row), *self.scenes.sizes[number].tolist())
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             image = self.scenes.paths[number].name
             said = f"an object in {image} has no outline: {error}"
             raise DatasetError(f"dataset.root: {said}") from None

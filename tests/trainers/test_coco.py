@@ -21,6 +21,7 @@ from trainers import data
 from trainers.batches import open_batches
 from trainers.datasets import DatasetError
 from trainers.datasets.scenes import Scenes
+from trainers.datasets.zipped import plain
 from trainers.outlines import decoded, encoded, runs
 from trainers.uneven import Scaling, grouped, scaled
 
@@ -125,6 +126,23 @@ def test_crowds_and_empty_boxes_are_not_taught(root: Path) -> None:
         assert sum(each["iscrowd"] for each in known["objects"]) == (number == 7)
 
 
+def test_a_sliver_that_a_mirror_rounds_away_is_not_taught(root: Path) -> None:
+    """A millionth of a pixel at the left edge is none at the right one in float32: no empty box."""
+    told = annotations(root)
+    sliver = {**told["annotations"][1], "id": 99, "iscrowd": 0, "bbox": [-5, 9, 5.000001, 20]}
+    told["annotations"].append(sliver)
+    found = scenes(config(rewritten(root, told)))
+    place = found.ids.tolist().index(sliver["image_id"])
+    counts = []
+    for flip in (False, True):
+        flips = [flip] * len(found.paths)
+        target = Scaling(found, np.arange(len(flips)), 48, flips, masks=True)[place][1]
+        assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+        assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
+        counts.append(len(target["boxes"]))
+    assert counts[0] - counts[1] == 1
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_boxes_and_masks_move_with_the_pixels(root: Path, flip: bool) -> None:
     """Scaled to 90 pixels from 60: every object's colour lies where its box and its mask are."""
@@ -188,6 +206,10 @@ BAD_OUTLINES = {
     "of another size": {"size": [5, 5], "counts": [25]},
     "too short": {"size": [60, 80], "counts": [25]},
     "negative": {"size": [60, 80], "counts": [-1, 4801]},
+    "halves": {"size": [60, 80], "counts": [2400.5, 2399.5]},
+    "cut off": {"size": [60, 80], "counts": "PPPPPPPP"},
+    "a number": {"size": [60, 80], "counts": 5},
+    "endless": [[10**400, 2, 3, 4, 5, 6]],
 }
 
 
@@ -274,6 +296,51 @@ def test_a_zip_is_unpacked_once(root: Path, tmp_path: Path) -> None:
         scenes(config(inside))
 
 
+def zipped(root: Path, file: Path, how: int) -> list[zipfile.ZipInfo]:
+    """A zip of the folder."""
+    with zipfile.ZipFile(file, "w", how) as made:
+        for each in sorted(root.rglob("*.*")):
+            made.write(each, each.relative_to(root))
+        return made.infolist()
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_one_line(root: Path, tmp_path: Path, how: int) -> None:
+    """Also where it is the packed bytes that cannot be read."""
+    file = tmp_path / "drawn.zip"
+    member = max(zipped(root, file, how), key=lambda each: each.compress_size)
+    raw = bytearray(file.read_bytes())
+    start = member.header_offset + 30 + len(member.filename) + 9 * (how == zipfile.ZIP_LZMA)
+    raw[start : start + 40] = b"\xff" * 40
+    file.write_bytes(raw)
+    with pytest.raises(DatasetError, match=r"^dataset\.root: .*drawn\.zip cannot be unpacked"):
+        scenes(config(file))
+
+
+def test_any_plain_name_is_unpacked(root: Path, tmp_path: Path) -> None:
+    """Spaces and letters of any language; what a killed process left beside it is removed."""
+    told = annotations(root)
+    names = [f"Bild {place} ü Straße.png" for place in range(len(told["images"]))]
+    for image, name in zip(told["images"], names, strict=True):
+        (root / "train2017" / image["file_name"]).rename(root / "train2017" / name)
+        image["file_name"] = name
+    rewritten(root, told)
+    zipped(root, tmp_path / "drawn.zip", zipfile.ZIP_STORED)
+    found = scenes(config(tmp_path / "drawn.zip"))
+    assert {path.name for path in found.paths} <= set(names)
+    folder = found.paths[0].parent.parent
+    left = folder.with_name(f".{folder.name}.0123")
+    folder.rename(left)
+    assert scenes(config(tmp_path / "drawn.zip")).paths == found.paths
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", ".a", "a/.b", "a\\b", ""])
+def test_names_that_are_not_plain(name: str) -> None:
+    """None of them is unpacked."""
+    assert not plain(name)
+
+
 def test_the_digest_tells_the_data(root: Path, tmp_path: Path) -> None:
     """It goes along where the folder is moved; other annotations or another image are others."""
     first = data.digest(config(root).dataset)
@@ -330,6 +397,18 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "path elsewhere": (first("images", file_name="../x.png"), r"'\.\./x\.png' is not in the fol"),
     "one id twice": (first("images", id=17), r"two images have one id"),
     "no name": (first("images", file_name=7), r"images\[0\] has no file_name.*\(got 7\)"),
+    "endless id": (first("images", id=2**70), r"images\[0\] has no id, .*\(got 11805"),
+    "endless height": (first("images", height=2**63), r"images\[0\] has no height, .*\(got 922"),
+    "endless category": (first("categories", id=-(2**70)), r"categories\[0\] has no id"),
+    "crowd of text": (
+        first("annotations", iscrowd="0"),
+        r'annotations\[0\] has a wrong iscrowd \(got "0"; allowed 0, 1\)',
+    ),
+    "area below": (
+        first("annotations", area=-1),
+        r"annotations\[0\] has an area that is never judged \(got -1; allowed 0\.\.1e\+10\)",
+    ),
+    "area above": (first("annotations", area=1.1e10), r"\(got 1\.1e\+10; allowed 0\.\."),
     "no height": (first("images", height=0), r"an image has no height or no width"),
     "box of three": (
         first("annotations", bbox=[1, 2, 3]),
@@ -451,6 +530,19 @@ def test_images_that_judge_hold_an_object(root: Path) -> None:
         each["iscrowd"] = 1
     with pytest.raises(VariantError, match=r"dataset\.val: no object in the 4 images that judge"):
         trainers.fits(config(rewritten(root, told), "detection"))
+
+
+def test_a_test_part_without_objects_is_the_datas_fault(root: Path) -> None:
+    """No other share of validation could help."""
+    file = root / "annotations/instances_val2017.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    whole = config(root, "detection")
+    for check in (
+        lambda: trainers.fits(whole, "test"),
+        lambda: open_batches(whole, CPU, data.sources(whole.dataset, "test")),
+    ):
+        with pytest.raises(DatasetError, match=r"^dataset\.root: no object in the 8 images that j"):
+            check()
 
 
 def test_the_test_part_has_the_same_categories(root: Path) -> None:

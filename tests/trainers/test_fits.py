@@ -69,6 +69,11 @@ MISFITS: dict[str, tuple[Config, str, str]] = {
         "dataset.val",
         "leaves 0 training and 1442 validation images of 1442 (got 1; allowed: 1 or more of each)",
     ),
+    "warm-up": (  # 2 epochs of 1298 // 64 steps
+        config(epochs=2, schedule={"name": "milestones", "epochs": [1], "warmup_steps": 40}),
+        "training.schedule.warmup_steps",
+        "as long as training or longer (got 40; allowed 0..39)",
+    ),
     "crop": (
         config(augmentation={"crop": 9}),
         "training.augmentation.crop",

@@ -15,6 +15,11 @@ from spaces.errors import counted
 from trainers.datasets import DatasetError
 from trainers.datasets.scenes import Objects, Scenes, Texts
 
+LARGEST = 2**63
+"""Ids and sizes are kept as int64."""
+AREAS = (0, 1e10)
+"""What COCO's judge looks at, in square pixels: it ignores objects smaller or larger."""
+
 
 def read(
     file: Path,
@@ -90,7 +95,8 @@ def _fields(
     """What each entry says under a name. Raises where one says nothing, or something else."""
     values = [entry.get(name) for entry in entries]
     for place, value in enumerate(values):
-        if not isinstance(value, kind) or isinstance(value, bool):
+        endless = isinstance(value, int) and not -LARGEST <= value < LARGEST
+        if not isinstance(value, kind) or isinstance(value, bool) or endless:
             got = json.dumps(value)[:40]
             raise _Wrong(f"{what}[{place}] has no {name}, or none that can be (got {got})")
     return values
@@ -155,11 +161,20 @@ def _objects(
     boxes = _numbers(entries, "bbox", _fields(entries, "annotations", "bbox", list), 4)
     extents = boxes[:, 2:].prod(1).tolist()
     stated = [entry.get("area", own) for entry, own in zip(entries, extents, strict=True)]
+    areas = _numbers(entries, "area", [[area] for area in stated], 1)[:, 0]
+    for place in np.flatnonzero((areas < AREAS[0]) | (areas > AREAS[1])).tolist():
+        said = f"annotations[{place}] has an area that is never judged"
+        raise _Wrong(f"{said} (got {areas[place]:g}; allowed {AREAS[0]}..{AREAS[1]:g})")
+    crowds = [entry.get("iscrowd", 0) for entry in entries]
+    for place, crowd in enumerate(crowds):
+        if not isinstance(crowd, int) or crowd not in (0, 1):
+            got = json.dumps(crowd)[:40]
+            raise _Wrong(f"annotations[{place}] has a wrong iscrowd (got {got}; allowed 0, 1)")
     objects = Objects(
         boxes,
         np.array([numbers[kind] for kind in kinds], np.int64),
-        _numbers(entries, "area", [[area] for area in stated], 1)[:, 0],
-        np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool),
+        areas,
+        np.array(crowds, bool),
         Texts.of([entry.get("segmentation") or [] for entry in entries]),
     )
     return np.array(owners, np.int64), objects

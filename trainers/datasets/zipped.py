@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
-import re
 import secrets
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 from filelock import FileLock
 
 from trainers.datasets import DatasetError, cache
 
-MEMBER = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""Plain relative names: what begins with a dot or a slash is not unpacked."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+"""What reading a damaged zip raises."""
 
 
 def unpacked(place: Path, wanted: str) -> Path | None:
@@ -40,13 +41,20 @@ def unpacked(place: Path, wanted: str) -> Path | None:
                 if not folder.is_dir():
                     _unpack(opened, folder)
             return folder
-    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (*DAMAGED, OSError, NotImplementedError, RuntimeError) as error:
         raise DatasetError(f"dataset.root: {archive} cannot be unpacked ({error})") from error
+
+
+def plain(name: str) -> bool:
+    """Is it a relative name without a hidden part, or one that points upwards?"""
+    return "\\" not in name and all(part and part[0] != "." for part in name.split("/"))
 
 
 def _unpack(opened: zipfile.ZipFile, folder: Path) -> None:
     """All plain members; raises OSError where they do not fit on the disk."""
-    members = [m for m in opened.infolist() if MEMBER.fullmatch(m.filename) and not m.is_dir()]
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by one that was killed: we have the lock
+        shutil.rmtree(left, ignore_errors=True)
+    members = [m for m in opened.infolist() if plain(m.filename) and not m.is_dir()]
     needed, free = sum(m.file_size for m in members), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise OSError(f"{needed:,} bytes unpacked, {free:,} are free in {folder.parent}")
