@@ -100,7 +100,13 @@ def _use(config: Config, missing: str) -> Iterator[str]:
     data = describe(config)
     shape = f"1, {data.channels}, {data.image_size}, {data.image_size}"
     # the file that training started from is not needed, and may be nowhere near
-    start = ', overrides=["backbone.pretrained=null"]' if config.backbone.pretrained else ""
+    head = config.task.params.get("detector")
+    without = {"backbone.pretrained": "null"} if config.backbone.pretrained else {}
+    if without:  # nor what was kept of it
+        free = {"frozen_stages": "null", "norms": "auto"}
+        without |= {f"task.detector.{key}": free[key] for key in free if key in (head or {})}
+    changed = ", ".join(f'"{key}={value}"' for key, value in without.items())
+    start = f", overrides=[{changed}]" if changed else ""
     code = USE.format(shape=shape, torch=importlib.metadata.version("torch"), start=start)
     if missing:
         yield f"There is no `model.pt2`: torch.export cannot say it ({text.clean(missing)}).\n"
@@ -108,8 +114,16 @@ def _use(config: Config, missing: str) -> Iterator[str]:
     yield code.rstrip()
     yield (
         f"\nIt maps images (N, {data.channels}, {data.image_size}, {data.image_size}) float32, of "
-        f"any N, to logits (N, {data.classes}). Scale pixels to 0..1, then subtract "
-        f"{_numbers(data.mean)} and divide by {_numbers(data.std)}."
+        f"any N, to logits (N, {data.classes})."
+        if head is None
+        else f"\nIt maps a list of images ({data.channels}, h, w) float32, the shorter side "
+        f"{data.image_size} pixels, to a list of their boxes (n, 4), x1, y1, x2, y2 in those "
+        f"pixels, labels (n,) of 1 to {data.classes}, scores (n,) and, where it draws outlines, "
+        "masks (n, 1, 28, 28), each inside its box."
+    )
+    yield (
+        f"Scale pixels to 0..1, then subtract {_numbers(data.mean)} and divide by "
+        f"{_numbers(data.std)}."
     )
 
 

@@ -48,12 +48,13 @@ def examiner(space: Space) -> Callable[[Values], Candidate]:
         dataset = config.dataset.model_dump_json()
         if dataset not in digests:
             digests[dataset] = content(sources(config.dataset, judge))
-        recipe = dataset + config.training.model_dump_json()
+        task = config.task.model_dump_json()
+        recipe = dataset + task + config.training.model_dump_json()
         if recipe not in fitting:  # for a folder of images this walks it
             trainers.fits(config, judge)
             fitting.add(recipe)
         pretrained.check(config)
-        parts = config.backbone.model_dump_json() + config.attention.name
+        parts = config.backbone.model_dump_json() + task + config.attention.model_dump_json()
         if space.search.resources.team > 1 and parts not in shared:
             from trainers.team import shareable
 

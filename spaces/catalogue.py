@@ -59,6 +59,8 @@ FROM = {"attention": "the mapping", "task": "the space"}
 Goal = Literal["max", "min"]
 UNSAID: dict[str, Goal] = {"accuracy": "max", "loss": "min"}
 """What a task reports whose file has no ``METRICS``, as that of classification."""
+_SCENIC = ("task", "dataset")
+"""Kinds whose files say what is known of images, or asked: ``TARGETS``."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _plugins: dict[tuple[str, str], Path] = {}
 
@@ -347,9 +349,9 @@ def _read(kind: str, file: Path) -> _Source:
         blocks=_literal(tree, "BLOCKS"),
         channels=_literal(tree, "CHANNELS"),
         metrics=_metrics(tree) if kind == "task" else {},
-        heads=tuple(_literal(tree, "DETECTORS")),
-        targets=_targets(tree),
-        needs=_literal(tree, "NEEDS"),
+        heads=_words(tree, "DETECTORS", ()) if kind == "task" else (),
+        targets=frozenset(_words(tree, "TARGETS", ("labels",)) if kind in _SCENIC else ()),
+        needs=_needs(tree) if kind == "task" else {},
     )
 
 
@@ -371,10 +373,29 @@ def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
     return found
 
 
-def _targets(tree: ast.Module) -> frozenset[str]:
-    value = _assigned(tree, "TARGETS")
-    said = "labels" if value is None else literal(value)
-    return frozenset([said] if isinstance(said, str) else said)
+def _words(tree: ast.Module, name: str, unsaid: tuple[str, ...]) -> tuple[str, ...]:
+    """The text or texts that a file gives ``name``. Raises Unreadable where they are none."""
+    value = _assigned(tree, name)
+    if value is None:
+        return unsaid
+    said = literal(value)
+    words = (said,) if isinstance(said, str) else said
+    if not isinstance(words, tuple | list | set) or not all(isinstance(w, str) for w in words):
+        raise Unreadable(value, f"{name} is {ast.unparse(value)} (allowed: a text, or several)")
+    return tuple(words)
+
+
+def _needs(tree: ast.Module) -> dict[str, str]:
+    """The libraries that a task's file names. Raises Unreadable where they are none."""
+    value = _assigned(tree, "NEEDS")
+    if value is None:
+        return {}
+    said = literal(value)
+    pairs = said.items() if isinstance(said, dict) else [(None, None)]
+    if not all(isinstance(word, str) for pair in pairs for word in pair):
+        allowed = 'allowed: {"module": "extra"}'
+        raise Unreadable(value, f"NEEDS is {ast.unparse(value)} ({allowed})")
+    return dict(said)
 
 
 def _metrics(tree: ast.Module) -> dict[str, Goal]:

@@ -16,7 +16,7 @@ from spaces.published import Stage
 from spaces.site import Site
 from trainers import pretrained, variants
 from trainers.datasets import Description
-from trainers.detectors import Detector
+from trainers.detectors import detects
 from trainers.network import assemble, describe, skeleton
 from trainers.weights import initialise, seeded
 
@@ -33,7 +33,7 @@ def build(config: Config, *, seed: int = 0) -> nn.Module:
     net = drawn(config, seed=seed)
     if config.backbone.pretrained is not None:
         loaded = pretrained.load(net, config.backbone)
-        if isinstance(net, Detector):
+        if detects(net):
             net.hold({name.removeprefix("backbone.") for name in loaded})
     return net
 

@@ -29,7 +29,7 @@ from spaces.errors import VariantError, counted
 from spaces.latency import Latency
 from trainers.build import drawn
 from trainers.datasets import Description
-from trainers.detectors import Detector
+from trainers.detectors import detects
 from trainers.network import describe, passes
 from trainers.run import PRECISIONS
 from trainers.seeds import stream
@@ -78,7 +78,7 @@ def whole(
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """What of a network is timed, and the shape of the images that it is given."""
     parts = passes(network, data, task)
-    return (Parts(parts) if isinstance(network, Detector) else network), parts[0][1]
+    return (Parts(parts) if detects(network) else network), parts[0][1]
 
 
 class Parts(nn.Module):

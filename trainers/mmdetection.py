@@ -28,7 +28,7 @@ from trainers.attention.se import SE
 from trainers.backbones.resnet import Basic, Bottleneck
 from trainers.build import kernel, module, stands
 from trainers.datasets import Description
-from trainers.detectors import Detector
+from trainers.detectors import detects
 from trainers.network import assemble, passes
 
 FUNCTION = "rpn.head.conv.0.1"
@@ -65,7 +65,7 @@ def counted(
 
     with torch.device("meta"), torch.no_grad():
         net = assemble(backbone, data, attend, task).eval()
-        assert isinstance(net, Detector)
+        assert detects(net)
         net.hold(net.body.state_dict())
         for name, layer in net.named_modules():
             for kind, count in COUNTS.items():

@@ -18,7 +18,7 @@ from trainers import variants
 from trainers.backbones import Attend, Backbone
 from trainers.counting import count_macs, count_params
 from trainers.datasets import Description
-from trainers.detectors import WIDER, Detector, padded
+from trainers.detectors import WIDER, detects, padded
 from trainers.tasks.classification import Classifier
 
 __all__ = [
@@ -90,7 +90,7 @@ def _headed(body: Backbone, data: Description, task: Component) -> nn.Module:
     make = variants.load("task", task.name)
     with variants.blamed("task.detector" if _detects(task) else "task"):
         network: nn.Module = make(data.classes, 0.0, **task.params).network(body, data)
-        if _detects(task) and not isinstance(network, Detector):
+        if _detects(task) and not detects(network):
             wanted = "structure, first, body, passes and hold (trainers/detectors)"
             raise VariantError(("name", f"what it makes is no detector: that has {wanted}"))
     return network
@@ -118,7 +118,7 @@ def passes(
 ) -> list[tuple[nn.Module, tuple[int, ...], int]]:
     """The parts that compute on one image: each with the shape it sees, and how many times."""
     image = image_of(data, task)
-    if not isinstance(network, Detector):
+    if not detects(network):
         return [(network, image, 1)]
     return [(part.module, part.shape or image, part.times) for part in network.passes()]
 
@@ -165,5 +165,5 @@ def _skeleton(
             times * count_macs(part, *shape) for part, shape, times in passes(net, data, aim)
         )
     places = tuple(Place(site, *sizes[module]) for site, module in asked)
-    head = json.dumps(net.structure, sort_keys=True) if isinstance(net, Detector) else None
+    head = json.dumps(net.structure, sort_keys=True) if detects(net) else None
     return Skeleton(count_params(net), macs, places, structure, head)

@@ -14,7 +14,7 @@ from torch import nn
 from spaces.config import Config
 from trainers import checkpoint as checkpoints
 from trainers.build import drawn
-from trainers.detectors import Detector
+from trainers.detectors import detects
 from trainers.network import describe
 
 BATCHES = (1, 3)
@@ -80,7 +80,7 @@ def program(network: nn.Module, config: Config) -> bytes:
     the network's. Raises NotPortable: a person's own attention may do what a graph cannot say, and
     a detector's answers are as many as it finds.
     """
-    if isinstance(network, Detector):
+    if detects(network):
         raise NotPortable("how many boxes a detector answers with depends on what it sees")
     data = describe(config)
     draw = torch.Generator().manual_seed(0)

@@ -28,7 +28,7 @@ from spaces.errors import VariantError
 from spaces.site import POSITIONS
 from trainers import variants
 from trainers.datasets import Description
-from trainers.detectors import Detector
+from trainers.detectors import detects
 from trainers.network import assemble, describe
 
 LARGEST = 4 * 2**30
@@ -110,7 +110,7 @@ def load(network: nn.Module, backbone: Backbone) -> set[str]:
 
 def _entries(network: nn.Module) -> dict[str, Tensor]:
     """What of a network may be in the file, by its name in a classifier."""
-    if not isinstance(network, Detector):
+    if not detects(network):
         return network.state_dict()
     return network.body.state_dict(prefix="backbone.")
 

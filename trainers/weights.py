@@ -40,7 +40,8 @@ def initialise(net: nn.Module, seed: int, *, keep: Iterable[nn.Module] = ()) -> 
     A network's `first`, if it has one, says otherwise for the layers below a name: name -> First.
     """
     kept = {id(module) for root in keep for module in root.modules()}
-    others: Mapping[str, First] = getattr(net, "first", {})
+    found = getattr(net, "first", None)  # a person's own network may call a layer so
+    others: Mapping[str, First] = found if isinstance(found, Mapping) else {}
     for name, module in net.named_modules():
         if id(module) in kept or not isinstance(module, LAYERS):
             continue

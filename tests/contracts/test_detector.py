@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from trainers import portable, pretrained, variants
 from trainers.build import module
 from trainers.complexity import count
 from trainers.datasets import Description
+from trainers.detectors import detects
 from trainers.keys import plugins
 from trainers.network import assemble, skeleton
 from trainers.optim import optimizer
@@ -602,3 +604,28 @@ def test_latency_is_of_the_parts_that_are_counted() -> None:
 
     assert [latency.batch_size for latency in found] == [1, 2]
     assert all(latency.low <= latency.median <= latency.high for latency in found)
+
+
+def test_a_detector_s_body_may_be_registered() -> None:
+    """A plugin's `self.body = body` is a submodule, which `isinstance` and a protocol do not see
+    from Python 3.12: they ask `inspect.getattr_static`.
+    """
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.structure: dict[str, Any] = {}
+            self.first: dict[str, Any] = {}
+            self.body = nn.Identity()
+
+        def passes(self) -> list[Any]:
+            return []
+
+        def hold(self, loaded: Any) -> None: ...
+
+    own = Own()
+    with pytest.raises(AttributeError):
+        inspect.getattr_static(own, "body")
+    assert detects(own)
+    del own.body
+    assert not detects(own)

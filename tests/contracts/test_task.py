@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +153,20 @@ def test_half_precision_outputs_are_judged_in_full() -> None:
     outputs, labels = torch.randn(4, 3).bfloat16(), torch.tensor([0, 1, 2, 0])
     expected = cross_entropy(outputs.float(), labels)
     assert torch.equal(task.loss(outputs, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "taught"),
+    [
+        ('("boxes", "masks")', "masks"),
+        ('{"boxes"}', "boxes"),
+        ('("labels",)', LABELS),
+        ('"masks"', "masks"),
+    ],
+)
+def test_what_a_person_s_task_is_taught(tmp_path: Path, said: str, taught: str) -> None:
+    """However its file writes it."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"TARGETS = {said}\n\ndef task(classes, label_smoothing): ...\n")
+    catalogue.plug(file)
+    assert targets("mine") == taught

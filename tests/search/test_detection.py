@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,9 +15,13 @@ from mlflow.entities import Run
 
 import search
 import spaces
-from search import pareto
+import trainers
+from search import card, pareto
+from search.errors import Unfit
+from search.examine import examiner
 from search.store import default_uri
 from search.study import Study
+from spaces import Config, writer
 
 pytest.importorskip("faster_coco_eval")
 
@@ -132,3 +138,53 @@ def test_a_ready_space_of_photographs_is_searched(name: str, tmp_path: Path) -> 
     front = {trial.number for trial in study.pareto()}
     runs = recorded(study)
     assert {int(r.data.tags["eca.trial"]) for r in runs if "eca.front" in r.data.tags} == front
+
+
+TASKS = """\
+{choice: [{name: detection, detector: {name: faster_rcnn, channels: 16, box_features: 16}},
+  {name: instance_segmentation, detector: {name: mask_rcnn, channels: 16, box_features: 16}}]}
+"""
+
+
+def test_each_task_is_asked_of_the_data(tmp_path: Path) -> None:
+    """Boxes without outlines suit detection, and after it still not instance segmentation."""
+    root = tmp_path / "shapes"
+    shapes(root)
+    for file in (root / "annotations").iterdir():
+        told = json.loads(file.read_text())
+        for one in told["annotations"]:
+            one["segmentation"] = []
+        file.write_text(json.dumps(told))
+    written = SPACE[: SPACE.index("search:")].replace("root: shapes", f"root: {root}")
+    start, end = written.index("{name: detection"), written.index("dataset:")
+    (tmp_path / "s.yaml").write_text(
+        f"{written[:start]}{TASKS}{written[end:]}search: {{trials: 2}}"
+    )
+    space = spaces.load(tmp_path / "s.yaml")
+    examine = examiner(space)
+    assert examine({"task": "detection", "attention": "none"}).costs
+    with pytest.raises(Unfit, match="have no outline"):
+        examine({"task": "instance_segmentation", "attention": "none"})
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "mask_rcnn"])
+def test_a_card_s_recipe_needs_no_file(name: str, tmp_path: Path) -> None:
+    """Norms and stages that kept the weights of a file are as without one, and so it is read."""
+    task = "instance_segmentation" if name == "mask_rcnn" else "detection"
+    detector = {"name": name, "channels": 16, "frozen_stages": 2, "norms": "frozen"}
+    chosen = {
+        "name": "t",
+        "task": {"name": task, "detector": detector},
+        "dataset": {"name": "coco", "root": str(tmp_path), "image_size": 64},
+        "backbone": {"name": "resnet", "depth": 18, "width": 0.25, "pretrained": "gone.pth"},
+        "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
+    }
+    config = Config.model_validate(chosen)
+    (tmp_path / "config.yaml").write_text(writer.dump(config.model_dump(mode="json")))
+    said = "\n".join(card._use(config, "it is a detector"))
+    found = re.search(r"overrides=(\[.*?\])", said)
+    assert found is not None
+    space = spaces.load(tmp_path / "config.yaml", overrides=ast.literal_eval(found[1]))
+    assert trainers.build(space.at({})).state_dict()
+    assert "list of images (3, h, w)" in said
+    assert "logits" not in said

@@ -10,7 +10,7 @@ import pytest
 
 import spaces
 from spaces import catalogue
-from spaces.errors import VariantError
+from spaces.errors import SpaceError, VariantError
 
 PLUGIN = '''\
 """A kernel that grows with the stage."""
@@ -241,3 +241,35 @@ def test_depths_are_those_of_the_table() -> None:
     assert catalogue.depths("mobilenetv2") == (None,)
     assert 20 in catalogue.depths("resnet")
     assert set(catalogue.depths("resnet")) == {8, 14, 20, 32, 44, 56, 110, 18, 34, 50, 101, 152}
+
+
+@pytest.mark.parametrize(
+    "line", ["NEEDS = list(range(3))", "DETECTORS = 5", "TARGETS = 10", 'TARGETS = list("xy")']
+)
+def test_names_that_mean_something_in_a_task_are_free_elsewhere(tmp_path: Path, line: str) -> None:
+    """What a person's attention calls so is its own matter."""
+    file = tmp_path / "own.py"
+    file.write_text(f"{line}\n\ndef attention(channels): ...\n")
+    catalogue.plug(file)
+    assert "own" in catalogue.names("attention")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("NEEDS = list(range(3))", "is no literal"),
+        ("NEEDS = ['numpy']", "NEEDS is ['numpy'] (allowed:"),
+        ("NEEDS = {'numpy': 1}", "NEEDS is {'numpy': 1} (allowed:"),
+        ("DETECTORS = 5", "DETECTORS is 5 (allowed:"),
+        ("TARGETS = 10", "TARGETS is 10 (allowed:"),
+        ("TARGETS = ('boxes', 1)", "TARGETS is ('boxes', 1) (allowed:"),
+        ("TARGETS = list('xy')", "is no literal"),
+    ],
+)
+def test_a_task_that_says_nothing_readable_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    """At its line, when it is plugged in."""
+    file = tmp_path / "own.py"
+    file.write_text(f"{line}\n\ndef task(classes, label_smoothing, detector): ...\n")
+    with pytest.raises(SpaceError, match=r"own\.py:1:") as caught:
+        catalogue.plug(file)
+    assert said in str(caught.value)

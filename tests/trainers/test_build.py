@@ -17,6 +17,7 @@ from spaces import catalogue
 from spaces.config import Config
 from trainers import variants
 from trainers.attention.eca import ECA
+from trainers.weights import initialise
 
 OWN = '''
 """Scales every channel by a weight of its own."""
@@ -239,3 +240,14 @@ assert "sympy" not in sys.modules
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("own", [nn.Conv2d(3, 4, 1), nn.ModuleDict(), 7])
+def test_a_network_may_call_anything_of_its_own_first(own: Any) -> None:
+    """Only a mapping says how layers start; others are drawn as ever."""
+    net, plain = nn.Module(), nn.Module()
+    net.first = own
+    net.last, plain.last = nn.Linear(2, 2), nn.Linear(2, 2)
+    initialise(net, 0)
+    initialise(plain, 0)
+    assert net.last.weight.equal(plain.last.weight)

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
 from trainers.backbones import Backbone
 from trainers.weights import First
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 WIDER = 1.6
 """The longer side of the input that a detector's cost is counted at, in shorter sides."""
@@ -36,7 +39,6 @@ class Pass:
     times: int = 1
 
 
-@runtime_checkable
 class Detector(Protocol):
     """What the rest of the program asks of a detector, which is a module besides.
 
@@ -58,6 +60,15 @@ class Detector(Protocol):
 
         Nothing that is not in `loaded` is ever frozen. Called at most once, before training.
         """
+
+
+def detects(network: object) -> TypeIs[Detector]:
+    """Whether it is a detector.
+
+    No `isinstance`: from Python 3.12 that does not see a `body` which the module has registered.
+    """
+    asked = ("structure", "first", "body", "passes", "hold")
+    return all(hasattr(network, name) for name in asked)
 
 
 def padded(size: int) -> int:

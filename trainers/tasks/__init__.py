@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
+from spaces import catalogue
 from spaces.errors import VariantError
 from trainers import variants
 
@@ -76,7 +77,10 @@ def task_of(config: Config) -> Task:
 
 def targets(name: str) -> str:
     """What of a dataset's a task is taught: labels, boxes, or boxes and masks."""
-    return str(getattr(variants.module("task", name), "TARGETS", LABELS))
+    said = catalogue.targets("task", name)
+    if said <= {LABELS}:
+        return LABELS
+    return "masks" if "masks" in said else "boxes"
 
 
 def check(config: Config) -> None:
@@ -86,8 +90,7 @@ def check(config: Config) -> None:
     has made sure of.
     """
     name = config.task.name
-    needs: dict[str, str] = getattr(variants.module("task", name), "NEEDS", {})
-    for library, extra in needs.items():
+    for library, extra in catalogue.needs(name).items():
         if find_spec(library) is None:
             said = f"{name} needs {library}: pip install 'eca-search[{extra}]'"
             raise VariantError(("task.name", said))
