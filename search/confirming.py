@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import spaces
-from search import pareto, text, verdict
+from search import pareto, tables, text, verdict
 from search.trial import COSTS, Trial, digest_int
 from spaces import Config, Space, SpaceError, arms, writer
 from spaces.errors import Place, Problem, counted
@@ -215,12 +215,11 @@ def rows(found: Confirmation) -> Iterator[list[str]]:
     search, confirmed = f"search: {found.searched}", f"confirmed: {found.judged}"
     yield ["searched as", search, "confirmed as", confirmed, "n", "network"]
     for one in found.networks:
-        spread = "" if one.sd is None else f" ± {one.sd:.4f}"
         yield [
             f"#{one.original:03d}",
-            f"{one.searched:.4f}",
+            tables.share(one.searched),
             f"#{one.trial.number:03d}",
-            "-" if one.mean is None else f"{one.mean:.4f}{spread}",
+            "-" if one.mean is None else tables.share(one.mean, one.sd),
             str(one.n),
             text.clean(one.trial.label.partition(": ")[2]),
         ]

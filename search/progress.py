@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from search import text
+from search import tables, text
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -73,7 +73,7 @@ class _Events:
         self._colored = colored
         self._began = time.time()
         self._ended: set[int] = set()
-        self._seeds: dict[int, int] = {}
+        self._seeds: set[tuple[int, int]] = set()
         self._attempts: dict[int, int] = {}
 
     def news(self, study: Study) -> Iterator[tuple[Trial, str]]:
@@ -98,18 +98,27 @@ class _Events:
                     yield trial, f"{ended}, goes again: {reason}"
 
     def seeds(self, study: Study) -> Iterator[str]:
-        """One line for every seed that has finished of a trial that has more to come."""
+        """One line for every seed that has finished of a trial that has more to come, and for every
+        further one (`search.further`) of a trial that is over.
+        """
         planned = study.space.search.replicates
         for trial in study.trials:
-            if planned == 1 or trial.outcome is not None:
+            if trial.outcome not in (None, "finished"):
                 continue
-            finished = [r for r in trial.replicates if r.outcome == "finished"]
-            for replicate in finished[self._seeds.get(trial.number, 0) :]:
-                self._seeds[trial.number] = self._seeds.get(trial.number, 0) + 1
+            for replicate in trial.replicates:
+                place, further = (trial.number, replicate.number), replicate.number >= planned
+                if replicate.outcome != "finished" or place in self._seeds:
+                    continue
+                if further != (trial.outcome is not None) or not (further or planned > 1):
+                    continue
+                self._seeds.add(place)
                 if (replicate.attempts[-1].ended or 0) >= self._began - 1e-3:
-                    said = f"{text.clean(trial.name)} seed {replicate.number + 1} of {planned}"
+                    which = "further seed" if further else "seed"
+                    said = f"{text.clean(trial.name)} {which} {replicate.number + 1}"
+                    said += "" if further else f" of {planned}"
                     if study.judged is not None:
-                        said += f" {study.judged} {replicate.curve[-1][study.judged]:.4f}"
+                        value = tables.share(replicate.curve[-1][study.judged])
+                        said += f" {study.judged} {value}"
                     yield said
 
     def _end(self, study: Study, trial: Trial) -> str:
@@ -301,7 +310,7 @@ def _running(study: Study, most: int) -> Iterator[str]:
         if len(trial.replicates) > 1:
             line += f" of replicate {replicate.number + 1}"
         if replicate.curve and judged in replicate.curve[-1]:
-            line += f"  {judged} {replicate.curve[-1][judged]:.4f}"
+            line += f"  {judged} {tables.share(replicate.curve[-1][judged])}"
         yield line
     if len(running) > most:
         yield f"... and {len(running) - most} more running"

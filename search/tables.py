@@ -121,8 +121,14 @@ def cell(name: str, trial: Trial) -> str:
     if name in trial.latency:
         return milliseconds(trial.latency[name])
     if trained(name, trial):
-        return f"{value:.4f}" + (f" ± {trial.spread[name]:.4f}" if name in trial.spread else "")
+        return share(value, trial.spread.get(name))
     return number(value)
+
+
+def share(value: float, spread: float | None = None) -> str:
+    """An accuracy or a loss for a person: `0.9312 ± 0.0016`; a very small one is `1.1e-05`."""
+    written = ".1e" if 0 < abs(value) < 5e-4 else ".4f"
+    return f"{value:{written}}" + ("" if spread is None else f" ± {spread:{written}}")
 
 
 def milliseconds(found: Latency) -> str:

@@ -190,7 +190,7 @@ def worth(study: Study) -> str:
     start = [f"{name} {tables.number(value)}" for name, value in study.reference.items()]
     if study.judged in study.origins and study.judged not in study.reference:
         start = [f"{spoken(study.judged)} {study.chance:.4g}", *start]
-    volume = f"hypervolume {study.hypervolume():.4f} (from {', '.join(start)})"
+    volume = f"hypervolume {tables.share(study.hypervolume())} (from {', '.join(start)})"
     return f"{counted(len(front), 'network')}, {volume}"
 
 

@@ -158,7 +158,7 @@ def _running(study: Study) -> Iterator[dict[str, Any]]:
 
 def _lines(study: Study) -> Iterator[str]:
     """The running attempts in words, one a line."""
-    from search import text
+    from search import tables, text
 
     for run in _running(study):
         words = [text.clean(study.history.trials[run["trial"]].name)]
@@ -168,7 +168,7 @@ def _lines(study: Study) -> Iterator[str]:
             words.append(f"attempt {run['attempt']}")
         words.append(f"epoch {run['epoch']}/{run['epochs']}")
         if run["value"] is not None:
-            words.append(f"{study.judged} {run['value']:.4f}")
+            words.append(f"{study.judged} {tables.share(run['value'])}")
         words.append(f"on {text.clean(run['worker'])} since {text.clock(run['since'])}")
         if run["trial"] in study.stopping:
             words.append("(asked to stop)")

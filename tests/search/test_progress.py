@@ -88,6 +88,26 @@ def test_a_line_for_every_trial_that_ends(study: Study) -> None:
     assert first.endswith("(1 of 4)")
 
 
+def test_a_further_seed_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """Each once; a value that four digits would call nothing is told as it is."""
+    (tmp_path / "seen.yaml").write_text(
+        SPACE.replace("{trials: 4,", "{trials: 1, further: {seeds: 2, most: 3},")
+    )
+    space = spaces.load(tmp_path / "seen.yaml")
+    reference = {"params": 2000.0, "macs": 18000.0}
+    study = Study.create(tmp_path / "seen", space, examine, reference=reference, chance=0.1)
+    stream = io.StringIO()
+    lines = Lines(stream)
+    finish(study)
+    lines(study)
+    train(study, 0.1, 0.1, 0.1, 1.24e-5, ending=Ending("finished", ""))
+    lines(study)
+    lines(study)
+    study.close()
+    _, further = stream.getvalue().splitlines()
+    assert further.endswith("further seed 2 val_accuracy 1.2e-05")
+
+
 def test_a_failure_says_why(study: Study) -> None:
     """The reason is on the line, on one line, and cannot steer the terminal."""
     stream = io.StringIO()

@@ -454,6 +454,9 @@ def test_missing_parts_are_short_errors(root: Path, tmp_path: Path) -> None:
         trainers.fits(config(root))
     with pytest.raises(DatasetError, match=r"dataset\.root: no coco data; looked in"):
         trainers.fits(config(tmp_path / "nowhere"))
+    (tmp_path / "bare" / "train2017").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"train2017 is there, but no .*train2017\.json"):
+        trainers.fits(config(tmp_path / "bare"))
 
 
 def test_the_parts_have_annotations_of_their_own(root: Path) -> None:

@@ -55,6 +55,10 @@ def find(dataset: Dataset, part: Part) -> list[Path]:
         return [inside / annotations, *(folder / name for name in names)]
     annotations = dataset.params.get("annotations", ANNOTATIONS)
     images = dataset.params.get("images", IMAGES)
+    for place in places:
+        if (folder := place / _named(images, part)).is_dir():
+            lacking = place / _named(annotations, part)
+            raise DatasetError(f"dataset.root: {folder} is there, but no {lacking}")
     wanted = f"{annotations} and {images}/*.jpg, part train or val, or one zip with them"
     raise missing(dataset, places, wanted)
 
