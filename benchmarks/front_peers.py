@@ -31,7 +31,6 @@ import trainers
 from search import samplers
 from search.pareto import judged
 from spaces import Space
-from spaces.settings import METRICS
 
 Values = dict[str, Any]
 
@@ -102,7 +101,9 @@ def ray_tune(
         tune_config=tune.TuneConfig(
             num_samples=space.search.trials,
             search_alg=search,
-            scheduler=ASHAScheduler(metric=metric, mode=METRICS[str(metric)], max_t=_epochs(space)),
+            scheduler=ASHAScheduler(
+                metric=metric, mode=goals[str(metric)].goal, max_t=_epochs(space)
+            ),
             max_concurrent_trials=slots(space, gpus),
             time_budget_s=max(1.0, until - time.time()),
             reuse_actors=reuse,
