@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from search import pareto
-from search.axes import axes
+from search.pareto import axes
 from spaces.parameters import Parameter
 from spaces.settings import Objective
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search import verdict
+from search import further, verdict
 from search.facts import Facts
 from search.history import is_open, replicate_of
 from search.journal import Ledger
@@ -260,8 +260,6 @@ class Deciding(Facts):
     @property
     def _doubted(self) -> Place | None:
         """The further seed that is due once all trials are over; see `search.further`."""
-        from search import further
-
         trials = self.trials
         if self.space.search.further is None or self._hopeless or not self.why_done:
             return None

@@ -39,18 +39,17 @@ class Encoding:
 
     def __init__(self, space: Space) -> None:
         self._parameters = [p for p in space.parameters if p.count() != 1]
-        self._rows: dict[
-            str, int
-        ] = {}  # by values: what is rounded may make one network of several
+        # by values, as what is rounded makes one network of several
+        self._rows: dict[str, int] = {}
         self._columns: dict[str, int] = {}
         self._table = np.zeros((GROWN, 16))
 
     def place(self, network: Candidate | Trial, values: Mapping[str, Any]) -> int:
         """Where a network, made at these values, stands among all that were placed."""
-        name = json.dumps(values, sort_keys=True)
-        row = self._rows.get(name)
+        known = json.dumps(values, sort_keys=True)
+        row = self._rows.get(known)
         if row is None:
-            row = self._rows[name] = len(self._rows)
+            row = self._rows[known] = len(self._rows)
             features = self._features(network, values)
             for name in features:
                 self._columns.setdefault(name, len(self._columns))

@@ -10,7 +10,6 @@ from search import pareto
 from search.memory import Memory
 from search.trial import Trial
 from spaces import Space
-from spaces.objectives import judged_by, tasks
 
 if TYPE_CHECKING:
     import optuna
@@ -55,10 +54,7 @@ class Facts:
     @property
     def origins(self) -> dict[str, float]:
         """What hypervolume is measured from: the reference, and chance for the task's metric."""
-        metric = judged_by(tasks(self.space.tree))
-        ours = [f"{part}_{metric}" for part in ("val", "test")]
-        guessed = {n: self.chance for n in ours if n in self.objectives and self.rising(n)}
-        return {**guessed, **self.reference}
+        return pareto.origins(self.space, self.chance, self.reference)
 
     def rising(self, metric: str | None = None) -> bool:
         """Whether an objective (what trials are judged by) goes up: then it is a share, 0..1.

@@ -25,8 +25,8 @@ def following(
     """The (trial, replicate) to be trained next; None where nothing more is allowed or needed.
 
     Of the networks that may have another seed, have none at work and none that a person has stopped
-    it is that whose probability of
-    membership is nearest to a half; among equals the one with fewer seeds, then the lower number.
+    it is that whose probability of membership is nearest to a half; among equals the one with fewer
+    seeds, then the lower number.
     Without `members` (no network was trained twice, so that nobody knows the noise) those on the
     front come first.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search import pareto
-from search.axes import Axis
+from search.pareto import Axis
 from search.trial import Trial, digest_int
 
 Array = NDArray[np.floating[Any]]

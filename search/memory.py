@@ -53,16 +53,14 @@ class Memory:
     @property
     def sampling(self) -> Proposing:
         """What proposes; of a study that is read, as it was when the last record was written."""
-        if self._proposing is None:
-            again = Memory(self._space, self._records, examine=self._examine)
-            self._proposing, self._pruning = again._proposing, again._pruning
+        self._recall()
         assert self._proposing is not None
         return self._proposing
 
     @property
     def pruning(self) -> Pruning:
         """What judges curves."""
-        assert self.sampling is not None
+        self._recall()
         assert self._pruning is not None
         return self._pruning
 
@@ -93,6 +91,12 @@ class Memory:
             metrics = record["metrics"]
             self.pruning.report(record["trial"], int(metrics["epoch"]), metrics[self.judged])
             self.stop = self.pruning.stop(record["trial"])
+
+    def _recall(self) -> None:
+        """Let Optuna know what a study that is only read has come to."""
+        if self._proposing is None:
+            again = Memory(self._space, self._records, examine=self._examine)
+            self._proposing, self._pruning = again._proposing, again._pruning
 
     def _begin(self) -> None:
         # Optuna takes 0.4 s to import: readers of facts never do

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from search.trial import COSTS
 from spaces.latency import LATENCIES
+from spaces.objectives import judged_by, tasks
 from spaces.settings import TOLERANCES
 
 if TYPE_CHECKING:
     from search.trial import Trial
+    from spaces import Space
     from spaces.settings import Objective
 
 Points: TypeAlias = NDArray[np.float64]
@@ -58,6 +61,57 @@ def band(cost: float, tolerance: float) -> float:
     if cost == 0:
         return -math.inf
     return round(math.log(cost) / math.log1p(tolerance))
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An objective to be minimised; hypervolume counts how far below its `origin` a value lies."""
+
+    name: str
+    objective: Objective
+    origin: float
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known before training."""
+        return self.name in COSTS
+
+    def of(self, value: float) -> float:
+        """The place of a value; that of a cost or a latency is its logarithm, in bands."""
+        return _place(self.name, self.objective, value)
+
+
+def axes(
+    objectives: Mapping[str, Objective], chance: float, reference: Mapping[str, float]
+) -> list[Axis]:
+    """The objectives as axes. A name in `reference` sets that one's origin; without it an accuracy
+    begins at `chance`, a loss at that of guessing, -ln(chance), and anything else that goes up at
+    0. Raises ValueError for any other without a reference.
+    """
+    found = []
+    for name, objective in objectives.items():
+        if name in reference:
+            origin = reference[name]
+        elif objective.goal == "max":
+            origin = chance if name.endswith("accuracy") else 0.0
+        elif name.endswith("loss"):
+            origin = -math.log(chance)
+        else:
+            raise ValueError(f"the hypervolume needs a reference for {name!r}")
+        found.append(Axis(name, objective, _place(name, objective, origin)))
+    return found
+
+
+def origins(space: Space, chance: float, reference: Mapping[str, float]) -> dict[str, float]:
+    """What hypervolume is measured from in a study: `reference`, and chance for the task's metric.
+
+    `chance` is what guessing scores by that metric.
+    """
+    metric = judged_by(tasks(space.tree))
+    ours = [f"{part}_{metric}" for part in ("val", "test")]
+    objectives = space.search.objectives
+    guessed = {n: chance for n in ours if n in objectives and objectives[n].goal == "max"}
+    return {**guessed, **reference}
 
 
 def comparable(
@@ -167,18 +221,18 @@ def study_hypervolume(
 ) -> float:
     """Volume under the front of the finished trials; unnormalised, natural logarithms.
 
-    Each objective is an axis that starts at an origin and grows towards what is better:
-    an accuracy over `accuracy - chance`; a cost or a latency over `ln(reference / cost)`, both in
-    bands; a loss over `-ln(chance) - loss`, the nats below guessing; any other metric that goes up
-    over its value. A name in `reference` sets that objective's origin, and a cost or a latency must
-    have one (else ValueError). Values at or beyond their origin add nothing.
+    Each objective is an axis (`axes`) that grows towards what is better: an accuracy over
+    `accuracy - chance`; a cost or a latency over `ln(reference / cost)`, both in bands; a loss over
+    `-ln(chance) - loss`, the nats below guessing; any other by the plain difference. Values at or
+    beyond their origin add nothing.
     """
-    gains = [
-        [_gain(name, goal, value[name], chance, reference) for name, goal in objectives.items()]
+    along = axes(objectives, chance, reference)
+    rows = [
+        [axis.of(value[axis.name]) - axis.origin for axis in along]
         for value in map(measured, front(trials, objectives))
     ]
-    points = -np.array(gains, dtype=np.float64).reshape(len(gains), len(objectives))
-    return hypervolume(points, np.zeros(len(objectives)))
+    points = np.array(rows, dtype=np.float64).reshape(len(rows), len(along))
+    return hypervolume(points, np.zeros(len(along)))
 
 
 def history(
@@ -225,20 +279,13 @@ def _down(value: float, goal: Objective) -> float:
     return -value if goal.goal == "max" else band(value, goal.tolerance)
 
 
-def _gain(
-    name: str, goal: Objective, value: float, chance: float, reference: Mapping[str, float]
-) -> float:
-    """How far a value lies beyond the origin of its objective's axis."""
-    if goal.goal == "max":
-        return value - reference.get(name, chance if name.endswith("accuracy") else 0.0)
-    if name.endswith("loss"):
-        return (reference[name] if name in reference else -math.log(chance)) - value
-    if name not in reference:
-        raise ValueError(f"the hypervolume needs a reference for {name!r}")
-    if goal.tolerance < FINEST:
-        return math.log(reference[name] / value)
-    bands = band(reference[name], goal.tolerance) - band(value, goal.tolerance)
-    return bands * math.log1p(goal.tolerance)
+def _place(name: str, objective: Objective, value: float) -> float:
+    """A value on its axis, to be minimised."""
+    if name not in (*COSTS, *LATENCIES):
+        return -value if objective.goal == "max" else value
+    if objective.tolerance < FINEST:
+        return math.log(value) if value > 0 else -math.inf
+    return band(value, objective.tolerance) * math.log1p(objective.tolerance)
 
 
 def _rows(points: ArrayLike) -> Points:

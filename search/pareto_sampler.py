@@ -20,7 +20,6 @@ from optuna.samplers import RandomSampler
 from threadpoolctl import ThreadpoolController
 
 from search import pareto
-from search.axes import axes
 from search.encoding import Encoding
 from search.expected_gain import SIDES, corput, free, nodes, screened
 from search.gaussian import Kernel, Posterior, fitted
@@ -88,10 +87,9 @@ class Choosing:
 
     def _choice(self, history: History, tried: Container[str]) -> Values | None:
         if not self._lessons.axes:
-            study = history.study
-            self._lessons = Lessons(
-                axes(self._space.search.objectives, study["chance"], study["reference"])
-            )
+            chance, objectives = history.study["chance"], self._space.search.objectives
+            begins = pareto.origins(self._space, chance, history.study["reference"])
+            self._lessons = Lessons(pareto.axes(objectives, chance, begins))
         finished, running, others = self._sorted(history)
         front = self._front(finished)
         members = [Point(lesson.trial.values, lesson.trial) for lesson in front]

@@ -19,19 +19,6 @@ from trainers.backbones import Attend, Backbone
 from trainers.counting import count_macs, count_params
 from trainers.datasets import Description
 from trainers.detectors import WIDER, detects, padded
-from trainers.tasks.classification import Classifier
-
-__all__ = [
-    "Classifier",
-    "Place",
-    "Skeleton",
-    "assemble",
-    "bare",
-    "describe",
-    "image_of",
-    "passes",
-    "skeleton",
-]
 
 CLASSIFICATION = Component(name="classification")
 

@@ -16,7 +16,8 @@ from spaces.site import POSITIONS, Site
 from trainers import variants
 from trainers.complexity import count
 from trainers.datasets import Description
-from trainers.network import Classifier, assemble, skeleton
+from trainers.network import assemble, skeleton
+from trainers.tasks.classification import Classifier
 
 CIFAR = Description(classes=10, channels=3, image_size=32)
 IMAGENET = Description(classes=1000, channels=3, image_size=224)

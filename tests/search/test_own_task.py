@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 import search
 from search import cli, pareto, text
+from search.pareto_sampler import Choosing
 from search.picture import axis_name
 from search.store import default_uri
 from search.study import Study
@@ -88,6 +89,16 @@ def test_the_front_is_by_its_metric(study: Study, run: Run) -> None:
     assert told["objectives"] == {"val_recall": "max", "params": "min", "macs": "min"}
     assert told["hypervolume"] == by_hand
     assert "(from recall 0.1, params" in text.worth(study)
+
+
+def test_the_sampler_s_gain_begins_there_too(study: Study) -> None:
+    """What ParetoSampler expects to add is measured as the study measures it."""
+    choosing = Choosing(study.space, lambda values: None)
+    assert choosing.choose(study.history, ()) is None
+    ours = {axis.name: axis.origin for axis in choosing._lessons.axes}
+    theirs = pareto.axes(study.objectives, study.chance, study.origins)
+    assert ours == {axis.name: axis.origin for axis in theirs}
+    assert ours["val_recall"] == -0.1
 
 
 def test_mlflow_has_it_under_its_name(study: Study) -> None:

@@ -194,6 +194,15 @@ def test_an_accuracy_may_be_given_its_own_origin() -> None:
     assert volume == pytest.approx(0.4)
 
 
+def test_a_result_that_goes_down_may_come_to_nothing() -> None:
+    """A person's own error rate counts by the plain difference, down to 0: only costs are ratios."""
+    measured = trial(0, 0.9, 100, objectives={"val_error": 0.0})
+    objectives = {"val_error": Objective(goal="min")}
+    assert pareto.study_hypervolume([measured], objectives, 0.1, {"val_error": 0.9}) == 0.9
+    with pytest.raises(ValueError, match="'val_error'"):
+        pareto.study_hypervolume([measured], objectives, 0.1, {})
+
+
 def test_a_cost_without_reference_is_refused() -> None:
     """There is no natural largest cost, so the name of the missing one is said."""
     with pytest.raises(ValueError, match="'macs'"):

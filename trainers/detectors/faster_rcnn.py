@@ -12,7 +12,16 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
-from trainers.detectors.pyramid import BESIDE, FEW, Padding, Pyramid, anchors, in_full, pooling
+from trainers.detectors.pyramid import (
+    BESIDE,
+    FEW,
+    Norms,
+    Padding,
+    Pyramid,
+    anchors,
+    in_full,
+    pooling,
+)
 from trainers.weights import First
 
 LOSSES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
@@ -89,6 +98,19 @@ class FasterRCNN(torchvision.FasterRCNN):  # type: ignore[misc]
         self.backbone.hold(loaded)
 
 
+def finest(body: Backbone, channels: int, frozen_stages: int | None, norms: Norms) -> Pyramid:
+    """The pyramid that regions are cut from: four levels of the body, and one half the last."""
+    return Pyramid(
+        body,
+        channels,
+        most=4,
+        extra=LastLevelMaxPool(),
+        beyond=1,
+        frozen_stages=frozen_stages,
+        norms=norms,
+    )
+
+
 def detector(
     body: Backbone,
     classes: int,
@@ -124,15 +146,7 @@ def detector(
 
     Raises ValueError for more frozen stages than there are.
     """
-    pyramid = Pyramid(
-        body,
-        channels,
-        most=4,
-        extra=LastLevelMaxPool(),
-        beyond=1,
-        frozen_stages=frozen_stages,
-        norms=norms,
-    )
+    pyramid = finest(body, channels, frozen_stages, norms)
     structure = {
         "detector": "faster_rcnn",
         "channels": channels,

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 from torchvision.models.detection import mask_rcnn as torchvision
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trainers.backbones import Backbone
 from trainers.detectors import Pass
-from trainers.detectors.faster_rcnn import FasterRCNN
+from trainers.detectors.faster_rcnn import FasterRCNN, finest
 from trainers.detectors.pyramid import Pyramid, in_full, pooling
 from trainers.weights import First
 
@@ -78,15 +77,7 @@ def detector(
     The others are those of `faster_rcnn`; answers have `masks` besides, (n, 1, 28, 28) in 0..1,
     each over its box.
     """
-    pyramid = Pyramid(
-        body,
-        channels,
-        most=4,
-        extra=LastLevelMaxPool(),
-        beyond=1,
-        frozen_stages=frozen_stages,
-        norms=norms,
-    )
+    pyramid = finest(body, channels, frozen_stages, norms)
     structure = {
         "detector": "mask_rcnn",
         "channels": channels,
