@@ -195,7 +195,7 @@ def test_an_accuracy_may_be_given_its_own_origin() -> None:
 
 
 def test_a_result_that_goes_down_may_come_to_nothing() -> None:
-    """A person's own error rate counts by the plain difference, down to 0: only costs are ratios."""
+    """A person's own error rate counts by the plain difference, to 0: only costs are ratios."""
     measured = trial(0, 0.9, 100, objectives={"val_error": 0.0})
     objectives = {"val_error": Objective(goal="min")}
     assert pareto.study_hypervolume([measured], objectives, 0.1, {"val_error": 0.9}) == 0.9
