@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from search.pareto import band, nondominated
+from search.front.pareto import band, nondominated
 
 WIDTHS = {0.5: (68_786, 0.888), 0.75: (153_766, 0.906), 1.0: (272_474, 0.916)}
 """Parameters, counted; accuracies, made up, of the size that such networks have."""

@@ -30,10 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import spaces
-from search import following, journal, text
-from search.preflight import versions
+from search import text
+from search.beforehand.preflight import versions
 from search.store import default_uri
-from search.study import Study
+from search.study import journal
+from search.study.study import Study
+from search.tracking import following
 from search.trial import Assignment, Candidate, Ending
 
 SPACE = """\

@@ -28,8 +28,8 @@ from optuna.study import StudyDirection
 
 import spaces
 import trainers
-from search import samplers
-from search.pareto import judged
+from search.front.pareto import judged
+from search.sampling import samplers
 from spaces import Space
 
 Values = dict[str, Any]

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import spaces
-from search import pareto
-from search.examine import examiner
-from search.survey import reference
+from search.beforehand.examine import examiner
+from search.beforehand.survey import reference
+from search.front import pareto
 from search.trial import Trial, digest_int
 from spaces import Space
 

@@ -169,7 +169,7 @@ def store(name: str, scratch: Path) -> Iterator[str]:
 def started(scratch: Path, name: str, children: int) -> tuple[Any, list[Any]]:
     """A study with so many trials under way, one epoch into each."""
     import spaces
-    from search.study import Study
+    from search.study.study import Study
     from search.trial import Candidate
 
     path = scratch / f"{name}.yaml"
@@ -223,7 +223,7 @@ def measure(name: str, drivers: int, each: int, scratch: Path) -> dict[str, Any]
     """Write all studies at once; the seconds it took and what is there then."""
     from mlflow import MlflowClient
 
-    from search.following import Tracking
+    from search.tracking.following import Tracking
 
     said: list[str] = []
     with store(name, scratch) as uri:

@@ -43,13 +43,13 @@ import ray
 from ray import tune
 
 import spaces
-from search import inprocess, ray_tune
-from search.examine import examiner
-from search.following import Tracking
+from search.beforehand.examine import examiner
+from search.execution import inprocess, ray_tune
+from search.execution.worker import Workplace
 from search.store import default_uri
-from search.study import Study
+from search.study.study import Study
+from search.tracking.following import Tracking
 from search.trial import Assignment, Ending
-from search.worker import Workplace
 
 REPORTS = 12
 WORKERS = 2

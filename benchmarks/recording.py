@@ -122,7 +122,7 @@ class Clock:
 def our_study(scratch: Path, trials: int, seed: int) -> Any:
     """A study whose networks cost nothing to look at."""
     import spaces
-    from search.study import Study
+    from search.study.study import Study
     from search.trial import Candidate
 
     path = scratch / "recording.yaml"
@@ -166,7 +166,7 @@ def recorded(study: Any, handed: Callable[[Any], None]) -> float:
 
 def drawing() -> list[float]:
     """From now on, the CPU seconds that each drawing of a front takes."""
-    from search import plots
+    from search.front import plots
 
     took: list[float] = []
 
@@ -185,8 +185,8 @@ def drawing() -> list[float]:
 
 def ours_inprocess(trials: int, seed: int, scratch: Path) -> Figures:
     """Everything in one process."""
-    from search.following import Tracking
     from search.store import default_uri
+    from search.tracking.following import Tracking
 
     study = our_study(scratch, trials, seed)
     tracking = Tracking(default_uri(scratch), study.name, study, say=print)
@@ -303,7 +303,7 @@ def over_ray(trials: int, scratch: Path, drive: Callable[[], None]) -> Figures:
 
     What comes before is its imports.
     """
-    from search import ray_tune
+    from search.execution import ray_tune
 
     with ray_tune.connected("local", cpus=WORKERS):
         clock = Clock()
@@ -321,11 +321,11 @@ def over_ray(trials: int, scratch: Path, drive: Callable[[], None]) -> Figures:
 
 def ours_ray(trials: int, seed: int, scratch: Path) -> Figures:
     """Workers yield, the driver records."""
-    from search import ray_tune
-    from search.following import Tracking
+    from search.execution import ray_tune
+    from search.execution.worker import Workplace
     from search.store import default_uri
+    from search.tracking.following import Tracking
     from search.trial import Ending
-    from search.worker import Workplace
 
     spent = scratch / "spent"
     spent.mkdir()
@@ -458,8 +458,8 @@ OVER_RAY = ("ours-ray", "ray-callback")
 
 def front(trials: int, scratch: Path) -> Figures:
     """Seconds to the front of a study of so many trials, each in a fresh process."""
-    from search.following import Tracking
     from search.store import default_uri
+    from search.tracking.following import Tracking
 
     study = our_study(scratch, trials, 0)
     recorded(study, lambda trial: None)
@@ -467,7 +467,7 @@ def front(trials: int, scratch: Path) -> Figures:
     Tracking(default_uri(scratch), study.name, study, say=print).project(study)
     journal = """
 import sys, time
-import search, search.launch, optuna
+import search, search.execution.launch, optuna
 began = time.perf_counter()
 front = search.load(sys.argv[1]).pareto()
 print(time.perf_counter() - began, len(front))

@@ -4,8 +4,8 @@
         [--peers PYTHON] [--only ParetoSampler TPE ..] [--record FILE]
 
 Regret is 1 - hypervolume / the best there is after 25, 50, 100 and 200 evaluations, measured as the
-project does (`search.pareto`: accuracy over chance, logarithm of the cost in bands). Spaces: see
-`sampling_tables.py`.
+project does (`search.front.pareto`: accuracy over chance, logarithm of the cost in bands). Spaces:
+see `sampling_tables.py`.
 
 ParetoSampler  ours, in the real study, its journal in memory
 Optuna       Random, TPE, TPE multivariate, NSGA-II, GP as they are: what they propose again counts
@@ -43,9 +43,9 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from sampling_tables import Table, accel, nasbench201
 
-from search.journal import FORMAT
-from search.replay import HERE, Unwritten
-from search.study import Study
+from search.execution.replay import HERE, Unwritten
+from search.study.journal import FORMAT
+from search.study.study import Study
 from search.trial import Candidate, Ending
 from spaces import Space
 from spaces.reader import Node

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from search import pareto
-from search.pareto import axes
+from search.front import pareto
+from search.front.pareto import axes
 from spaces.parameters import Parameter
 from spaces.settings import Objective
 

@@ -151,7 +151,7 @@ def drive_stock(scratch: Path) -> None:
 def stock_space(trial: Any) -> None:
     """The same space, asked the same way."""
     import spaces
-    from search import samplers
+    from search.sampling import samplers
 
     space = spaces.load(os.environ["SOAK_SPACE"])
     space.fill(lambda parameter: samplers.suggest(trial, parameter))
@@ -308,7 +308,7 @@ def look_at_ours(torture: Torture, arguments: argparse.Namespace) -> dict[str, A
 
 def decisions(scratch: Path) -> list[dict[str, Any]]:
     """A journal without times, drivers and the attempts that kills made necessary."""
-    from search import journal
+    from search.study import journal
 
     kept = []
     for record in journal.read(scratch / "runs" / "soak"):

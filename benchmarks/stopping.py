@@ -4,8 +4,8 @@
         [--syne-tune PYTHON] [--jobs 1]
 
 Every pruner searches the same tables in the same orders with 8 workers in virtual time
-(`search.replay`: the real study, a random sampler). Two scores, as differences divided by the
-hypervolume of the whole table:
+(`search.execution.replay`: the real study, a random sampler). Two scores, as differences divided
+by the hypervolume of the whole table:
 
 fixed budget   epochs of 20 and of 50 full trainings: hypervolume of what had finished against that
                without stopping (positive: stopping has paid)
@@ -49,9 +49,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import pruning
-from search.pareto import band, ranks
-from search.recorded import Recorded, of_table
-from search.replay import Run, compared, spread
+from search.execution.recorded import Recorded, of_table
+from search.execution.replay import Run, compared, spread
+from search.front.pareto import band, ranks
 
 NASBENCH = {
     "naap440, MACs": ("naap440.csv", "e{epoch}Accuracy", ["NumMACs"]),

@@ -61,7 +61,7 @@ from front_worth import CONTENDERS, Row, Scales, fronts, retrained, summary
 
 import search
 import spaces
-from search import journal
+from search.study import journal
 from search.trial import Trial
 from spaces import Space
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import search
 from search.errors import JournalError
-from search.study import Study
+from search.study.study import Study
 
 ROOT = Path(__file__).parent.parent
 HOSTS = {"eca-head": "10.213.77.1", "eca-second": "10.213.77.2"}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.launch import StudyExists, Unfit, load, resume, run, sync
-    from search.study import Study
+    from search.execution.launch import StudyExists, Unfit, load, resume, run, sync
+    from search.study.study import Study
 
 __all__ = ["Study", "StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
@@ -18,10 +18,10 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'search' has no attribute {name!r}")
     if name == "Study":
-        from search.study import Study
+        from search.study.study import Study
 
         return Study
-    from search import launch
+    from search.execution import launch
 
     return getattr(launch, name)
 

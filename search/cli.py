@@ -64,7 +64,7 @@ EXIT = {
     "search.errors.TableError": 2,
     "search.errors.Unfit": 3,
     "trainers.datasets.DatasetError": 3,
-    "search.away.TrackingError": 75,
+    "search.tracking.away.TrackingError": 75,
 }
 """Exit codes of what a person can cause, by name: naming a class here imports nothing."""
 WIDEST = 1000

@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search import pareto, store, tables
-from search.membership import noise
-from search.spending import limits
+from search import store
+from search.front import pareto, tables
+from search.front.membership import noise
+from search.study.spending import limits
 from spaces.errors import counted
 from spaces.objectives import spoken
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
     from search.trial import Trial
 
 FREE = ("duplicate", "infeasible", "invalid", "preempted")

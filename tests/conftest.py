@@ -221,7 +221,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One local Ray of two CPUs for all tests that want one."""
-    from search import ray_tune
+    from search.execution import ray_tune
 
     previous = os.environ.pop("RAY_ADDRESS", None)
     with ray_tune.connected("local", cpus=2):

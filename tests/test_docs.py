@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search import comparing, comparison_text
+from search.comparison import comparing, comparison_text
 
 ROOT = Path(__file__).parent.parent
 NAMED = sorted(

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import search
 import spaces
-from search import tables
 from search.cli import SECTIONS, cli
+from search.front import tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

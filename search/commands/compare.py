@@ -15,8 +15,8 @@ from search.commands.numbers import Between
 from search.commands.run import again, drive, executor, force, max_concurrent, out
 
 if TYPE_CHECKING:
-    from search.comparing import Plan, Same, Told
-    from search.study import Study
+    from search.comparison.comparing import Plan, Same, Told
+    from search.study.study import Study
     from spaces import Space
 
     Watch = Callable[[Study], None]
@@ -99,8 +99,12 @@ def compare(
     seeds an effect needs, and what it costs. With a study's folder for SPACE: what that study has
     told.
     """
-    from search import comparing, comparison_text, journal, launch, precedents, preflight, text
-    from search.examine import examiner
+    from search import text
+    from search.beforehand import preflight
+    from search.beforehand.examine import examiner
+    from search.comparison import comparing, comparison_text
+    from search.execution import launch
+    from search.study import journal, precedents
     from spaces import catalogue
     from spaces.errors import counted
 
@@ -161,7 +165,7 @@ def compare(
 
 def _check_source(text: str) -> None:
     """A usage error for a folder in which no study is: it was meant for one."""
-    from search import journal
+    from search.study import journal
     from spaces.errors import clipped, listed
     from spaces.paths import ready
 
@@ -229,7 +233,7 @@ def _told(
     alpha: float | None,
     as_json: bool,
 ) -> None:
-    from search import comparing, comparison_text
+    from search.comparison import comparing, comparison_text
 
     if against is not None and study.space.arms is not None:
         _check_arm(against, study.space.arms.replaced)
@@ -245,7 +249,7 @@ def _told(
 
 
 def _data(study: Study, found: Told | None) -> dict[str, Any]:
-    from search import comparing, statistics
+    from search.comparison import comparing, statistics
 
     if found is None:
         return {"study": study.name, "arms": [], "pairs": [], "aliases": [], "dropped": []}

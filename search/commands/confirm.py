@@ -23,8 +23,8 @@ from search.commands.read import trial_of
 from search.commands.run import again, drive, executor, force, max_concurrent
 
 if TYPE_CHECKING:
-    from search.confirming import Confirmation
-    from search.study import Study
+    from search.comparison.confirming import Confirmation
+    from search.study.study import Study
 
     Watch = Callable[[Study], None]
     Say = Callable[[str], None]
@@ -76,7 +76,9 @@ def confirm(
     `training.epochs=200`, never the network or the data. It is a study of its own beside STUDY_DIR,
     named STUDY-confirm, which can be resumed; with that study for STUDY_DIR: what it has come to.
     """
-    from search import confirming, launch, text
+    from search import text
+    from search.comparison import confirming
+    from search.execution import launch
     from spaces.errors import counted
 
     if front and chosen is not None:
@@ -136,7 +138,7 @@ def _given() -> list[str]:
 
 
 def _told(study: Study, as_json: bool) -> None:
-    from search import confirming
+    from search.comparison import confirming
 
     if as_json:
         emit(**_data(study, confirming.confirmation(study)))

@@ -41,8 +41,9 @@ def export(
     runs; config.yaml, a space file that means this one network; and README.md, its model card.
     The weights are the last epoch's, averaged ones where the recipe keeps an average.
     """
-    from search import export as exporting
-    from search import launch, text
+    from search import text
+    from search.execution import launch
+    from search.report import export as exporting
 
     study = launch.load(study_dir)
     found = trial_of(study, trial)

@@ -14,8 +14,8 @@ from search.commands import as_json, command, emit, study_dir, warn
 from search.commands.read import trial_of
 
 if TYPE_CHECKING:
-    from search.drivers import Holder
-    from search.study import Study
+    from search.study.drivers import Holder
+    from search.study.study import Study
     from search.trial import Attempt, Replicate, Trial
 
 POLL = 0.3
@@ -51,7 +51,9 @@ def stop(study_dir: Path, trial: str | None, wait: float, at_most: int | None) -
     With --max-concurrent the search goes on with so many trials at a time, until its driver ends:
     those above it stop after their epoch and go on when there is a place.
     """
-    from search import control, launch, text
+    from search import text
+    from search.execution import launch
+    from search.study import control
 
     study = launch.load(study_dir)
     if at_most is not None:
@@ -77,7 +79,8 @@ def stop(study_dir: Path, trial: str | None, wait: float, at_most: int | None) -
 
 
 def _narrow(study: Study, at_most: int, wait: float) -> int:
-    from search import control, text
+    from search import text
+    from search.study import control
 
     if study.history.executor == "inprocess":
         raise click.UsageError(f"{study.name} runs in its driver's process, one trial at a time")
@@ -97,7 +100,9 @@ def _narrow(study: Study, at_most: int, wait: float) -> int:
 
 
 def _stop_trial(study: Study, asked: str, wait: float) -> int:
-    from search import control, launch, text
+    from search import text
+    from search.execution import launch
+    from search.study import control
 
     trial = trial_of(study, asked, running=True)
     name = text.clean(trial.name)
@@ -143,7 +148,7 @@ def _within(seconds: float, over: Callable[[], bool]) -> bool:
 
 def _let_go(folder: Path, driver: Holder) -> bool:
     """Whether that driver has let go of the study, be it that another drives it by now."""
-    from search import drivers
+    from search.study import drivers
 
     now = drivers.driver(folder)
     return now is None or now.fence != driver.fence
@@ -174,7 +179,7 @@ def logs(
     The newest attempt, if no other is named; the others are listed. Of a long log the beginning and
     the end are kept. What would steer a terminal is shown in its escaped form.
     """
-    from search import launch
+    from search.execution import launch
 
     study = launch.load(study_dir)
     found = trial_of(study, trial)
@@ -209,7 +214,7 @@ class Go(NamedTuple):
 
 def _path(study: Study, trial: Trial, replicate: Replicate, attempt: Attempt) -> str | None:
     """The attempt's log, or where it is if its node did not see the study's folder."""
-    from search import logs as kept
+    from search.study import logs as kept
 
     who = (trial.number, replicate.number, attempt.number)
     path = kept.path(study.folder, *who)
@@ -241,7 +246,7 @@ def _chosen(
 
 
 def _log(study: Study, trial: Trial, go: Go) -> str:
-    from search import logs as kept
+    from search.study import logs as kept
 
     if go.path is not None and "://" in go.path:
         return kept.read_beside(go.path)
@@ -256,8 +261,8 @@ def _data(go: Go) -> dict[str, Any]:
 
 def _shown(trial: Trial, goes: list[Go], chosen: Go | None, log: str) -> Iterator[str]:
     from search import text
-    from search.history import is_open
     from search.redaction import redacted
+    from search.study.history import is_open
 
     running = any(map(is_open, trial.replicates))
     yield f"{text.clean(trial.name)}: {trial.outcome or ('running' if running else 'waiting')}"

@@ -35,8 +35,10 @@ def sync(study_dir: Path, tracking_uri: str | None, optuna_log: bool) -> None:
 
     What is there already is left alone, so it may be called at any time and as often as wanted.
     """
-    from search import dashboard, launch, text
+    from search import text
     from search.commands.ui import store
+    from search.execution import launch
+    from search.tracking import dashboard
     from spaces.errors import counted
 
     if optuna_log and tracking_uri:
@@ -68,7 +70,9 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     What is on the front, runs, waits or can be resumed is kept, so it may be called while the study
     runs. Other studies that keep checkpoints of the same networks at the same URI lose them too.
     """
-    from search import drivers, garbage, launch, lease, text
+    from search import text
+    from search.execution import launch
+    from search.study import drivers, garbage, lease
     from spaces.errors import counted
 
     folder = launch.load(study_dir).folder
@@ -133,8 +137,8 @@ def doctor(
     With --cluster every node is asked the same: has it this Python, these libraries, this tool and
     plugins, the data; does it see its GPUs; does it share the folder of studies?
     """
-    from search import doctor as checks
-    from search import nodes
+    from search.beforehand import doctor as checks
+    from search.execution import nodes
 
     if not cluster and (address or space or plugins):
         raise click.UsageError("--address, --space and --plugin are of --cluster; add it")

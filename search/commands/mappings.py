@@ -12,7 +12,7 @@ from search.commands import as_json, command, emit
 from search.commands.numbers import WIDEST, Numbers, Range
 
 if TYPE_CHECKING:
-    from search.canvas import Format
+    from search.front.canvas import Format
     from spaces.algebra.agreement import Proof
     from spaces.algebra.grid import Grid
     from spaces.algebra.inverse import Region
@@ -107,7 +107,7 @@ def mappings(
     the network of a space, its holes at their defaults, else at their first values. --same and
     --profile answer that question alone.
     """
-    from search import mapping_text as text
+    from search.commands import mapping_text as text
     from spaces.algebra import grid, rules
     from spaces.errors import counted
 
@@ -228,7 +228,7 @@ def _draw(
     found: Grid,
 ) -> dict[str, Any]:
     """Write the equivalence diagram; returns what was drawn."""
-    from search import diagram
+    from search.beforehand import diagram
 
     try:
         shown = diagram.plane(backbone, stages, rounding, found)

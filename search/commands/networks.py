@@ -58,7 +58,7 @@ def complexity(
     if paper:
         if names or attention or image_size or timed or batch_size or plugins:
             raise click.UsageError("--paper goes with --json alone")
-        from search import paper as printed
+        from search.commands import paper as printed
 
         table = printed.table()
         if as_json:
@@ -80,7 +80,7 @@ def complexity(
     if as_json:
         emit(models=models)
         return
-    from search import tables
+    from search.front import tables
     from search.text import LATENCY, MACS, columns
     from spaces.errors import counted
     from spaces.latency import Latency

@@ -13,8 +13,8 @@ import click
 from search.commands import as_json, command, emit, overrides, plugin
 
 if TYPE_CHECKING:
-    from search.networks import Bin
-    from search.survey import Survey
+    from search.beforehand.networks import Bin
+    from search.beforehand.survey import Survey
     from spaces import Space
     from spaces.parameters import Parameter
 
@@ -81,8 +81,8 @@ def validate(
     time reaches.
     """
     import spaces
-    from search import preflight
-    from search.survey import survey
+    from search.beforehand import preflight
+    from search.beforehand.survey import survey
     from spaces import catalogue
 
     for file in plugins:
@@ -136,9 +136,10 @@ def _bars(bins: Sequence[Bin]) -> str:
 
 def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     """What is legal but worth knowing before hours are spent."""
-    from search import preflight, pruning
-    from search.lint import lint
-    from search.survey import remarks
+    from search import pruning
+    from search.beforehand import preflight
+    from search.beforehand.lint import lint
+    from search.beforehand.survey import remarks
 
     yield from space.notes
     if (every := space.search.checkpoints.every) < OFTEN:

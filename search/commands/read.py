@@ -13,7 +13,7 @@ import click
 from search.commands import as_json, command, emit, study_dir, warn, whole
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
     from search.trial import Trial
 
 ROWS = 12
@@ -30,7 +30,7 @@ def show(study_dir: Path, trial: str, as_json: bool) -> None:
     Its config with all defaults, the kernel of every site, the curve, every attempt with its
     worker, and why it ended.
     """
-    from search import launch
+    from search.execution import launch
 
     study = launch.load(study_dir)
     found = trial_of(study, trial)
@@ -58,7 +58,9 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
     replicates (n), with their sample standard deviation. Where seeds were repeated, `on front` is
     the probability that a network belongs there.
     """
-    from search import launch, tables, text
+    from search import text
+    from search.execution import launch
+    from search.front import tables
 
     study = launch.load(study_dir)
     if csv_file is not None:
@@ -81,7 +83,7 @@ def pareto(study_dir: Path, as_json: bool, csv_file: Path | None) -> None:
 
 def _front(study: Study) -> dict[str, Any]:
     from search import text
-    from search.membership import noise
+    from search.front.membership import noise
 
     sure = study.membership()
     known = noise(study.trials, study.judged) if study.judged else None
@@ -114,7 +116,7 @@ def _front(study: Study) -> dict[str, Any]:
 
 def values_of(study: Study, trial: Trial) -> dict[str, float]:
     """What a finished trial is worth under each objective, costs without a decimal point."""
-    from search.pareto import measured
+    from search.front.pareto import measured
 
     known = {**measured(trial), **whole(trial.costs)}
     return {name: known[name] for name in study.objectives}
@@ -125,7 +127,7 @@ def trial_of(study: Study, asked: str, *, running: bool = False) -> Trial:
 
     With `running` it names those that run.
     """
-    from search.history import is_open
+    from search.study.history import is_open
 
     digits = asked.removeprefix("#")
     if re.fullmatch(r"[0-9]{1,9}", digits) and int(digits) in study.history.trials:
@@ -154,8 +156,9 @@ def _about(study: Study, trial: Trial) -> dict[str, Any]:
 
 
 def _told(study: Study, trial: Trial) -> Iterator[str]:
-    from search import tables, text
-    from search.history import is_open
+    from search import text
+    from search.front import tables
+    from search.study.history import is_open
     from spaces import writer
     from spaces.errors import counted
 

@@ -12,9 +12,9 @@ import click
 from search.commands import as_json, command, emit, warn, whole
 
 if TYPE_CHECKING:
-    from search.canvas import Format
-    from search.recorded import Recorded
-    from search.replay import Score
+    from search.execution.recorded import Recorded
+    from search.execution.replay import Score
+    from search.front.canvas import Format
 
 NONE = "none"
 PICTURES: dict[str, Format] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
@@ -111,8 +111,8 @@ def replay(
     and nothing is written but the plot. An epoch takes every network one tick. What has not
     finished when the budget is spent counts for nothing.
     """
-    from search import recorded, replay
-    from search.by_name import SpecError
+    from search.execution import recorded, replay
+    from search.sampling.by_name import SpecError
 
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise click.UsageError(f"--plot: {plot.name!r} (allowed: {', '.join(PICTURES)})")
@@ -122,7 +122,7 @@ def replay(
     if source.is_dir():
         if curve or costs or chance is not None:
             raise click.UsageError("--curve, --costs and --chance are for tables (got a folder)")
-        from search import launch
+        from search.execution import launch
 
         found = recorded.of_study(launch.load(source))
     else:
@@ -147,8 +147,8 @@ def replay(
     except SpecError as error:
         raise click.UsageError(str(error)) from None
     if plot is not None:
-        from search.canvas import image
-        from search.replay_plot import growth
+        from search.execution.replay_plot import growth
+        from search.front.canvas import image
         from spaces.durable import write_whole
 
         picture = growth(found, scores)
@@ -175,9 +175,10 @@ def _buildable(pruners: Mapping[str, Mapping[str, Any] | None], sampler: Mapping
     """Raise a usage error for a pruner or a sampler that there is not, before anything is read."""
     from pydantic import ValidationError
 
-    from search import pruning, samplers
-    from search.by_name import SpecError, find
-    from search.replay import specified
+    from search import pruning
+    from search.execution.replay import specified
+    from search.sampling import samplers
+    from search.sampling.by_name import SpecError, find
 
     for name, spec in pruners.items():
         try:
@@ -221,7 +222,7 @@ def _data(
 
 def _row(found: Recorded, score: Score) -> dict[str, Any]:
     """One pruner's means over the repeats, each with its standard deviation."""
-    from search.replay import spread
+    from search.execution.replay import spread
 
     columns = {
         "hypervolume": score.volumes,

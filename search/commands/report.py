@@ -10,7 +10,7 @@ import click
 from search.commands import command, study_dir, warn
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 
 @command(
@@ -33,8 +33,9 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
     confirmation that lies beside the study. `--paper` adds tables and figures to be set in an
     article, in DIR/paper, with a methods paragraph.
     """
-    from search import launch, text
-    from search import report as reports
+    from search import text
+    from search.execution import launch
+    from search.report import document as reports
     from spaces.durable import make_folder, write_whole
     from spaces.errors import counted
 
@@ -60,8 +61,8 @@ def report(study_dir: Path, out: Path | None, markdown: bool, paper: bool) -> No
 
 def _confirmations(study: Study) -> tuple[Study, ...]:
     """Every study beside this one that confirms it, in the order in which they were begun."""
-    from search import launch
     from search.errors import JournalError
+    from search.execution import launch
     from spaces import SpaceError
 
     found: list[Study] = []

@@ -13,7 +13,7 @@ import click
 from search.commands import address, command, overrides, plugin, tracking_uri, warn
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
     Watch = Callable[[Study], None]
     Say = Callable[[str], None]
@@ -105,7 +105,7 @@ def run(
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
         import spaces
-        from search import launch
+        from search.execution import launch
         from spaces import catalogue
 
         for file in plugins:
@@ -172,7 +172,7 @@ def resume(
     """
 
     def start(watch: Watch, say: Say, found: Callable[[Path], None]) -> Study:
-        from search import launch
+        from search.execution import launch
 
         if "://" not in study_dir:
             found(Path(study_dir).absolute())
@@ -196,7 +196,8 @@ def resume(
 
 def _summed_up(study: Study) -> None:
     """How it ended; what a comparison or a confirmation has told comes first."""
-    from search import comparison_text, confirming, text
+    from search import text
+    from search.comparison import comparison_text, confirming
 
     if study.space.search.confirms is not None:
         lines = confirming.told(study)
@@ -217,9 +218,10 @@ def drive(
     metrics_port: int | None = None,
 ) -> int:
     """Drive a study under signals and in sight, and `tell` how it ended; returns the exit code."""
-    from search import journal, progress
+    from search.commands import progress
     from search.errors import Stopped
-    from search.interrupts import Interrupts
+    from search.execution.interrupts import Interrupts
+    from search.study import journal
 
     folder: list[Path] = []
     speak = progress.JsonLines(sys.stderr).say if as_json else warn
@@ -264,14 +266,15 @@ def _served(port: int | None) -> Iterator[Watch]:
     if port is None:
         yield lambda study: None
         return
-    from search import metrics
+    from search.execution import metrics
 
     with metrics.served(port) as figures:
         yield figures
 
 
 def _paused(folder: list[Path], otherwise: str, speak: Say) -> None:
-    from search import journal, text
+    from search import text
+    from search.study import journal
 
     if folder and journal.exists(folder[-1]):
         speak(f"paused; go on with: {text.typed('resume', folder[-1], None)}")

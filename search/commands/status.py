@@ -15,8 +15,8 @@ from search.commands import as_json, command, emit, study_dir
 from search.commands.read import values_of
 
 if TYPE_CHECKING:
-    from search.drivers import Holder
-    from search.study import Study
+    from search.study.drivers import Holder
+    from search.study.study import Study
 
 
 @command(example="eca-search status runs/digits --json | jq .trials.finished")
@@ -28,8 +28,10 @@ def status(study_dir: Path, as_json: bool) -> None:
     Reads the journal, and how large its checkpoints are, so it works from another terminal while
     the study runs.
     """
-    from search import drivers, garbage, launch, text
+    from search import text
+    from search.execution import launch
     from search.redaction import redacted
+    from search.study import drivers, garbage
 
     study = launch.load(study_dir)
     driver = drivers.driver(study.folder)
@@ -93,13 +95,13 @@ def _result(study: Study) -> Iterator[str]:
 
     best = text.best(study)
     if study.space.search.confirms is not None:
-        from search import confirming
+        from search.comparison import confirming
 
         yield from (
             f"  result   {line}" for line in confirming.lines(confirming.confirmation(study))
         )
     elif study.space.arms is not None:
-        from search import comparing, statistics
+        from search.comparison import comparing, statistics
 
         told = comparing.told(study)
         if told is None:
@@ -121,7 +123,7 @@ def _state(study: Study, driver: Holder | None) -> str:
 
 def _budget(study: Study, now: float | None) -> dict[str, dict[str, float | None]]:
     """What is spent in each of a budget's units, and its limit where there is one."""
-    from search.spending import limits
+    from search.study.spending import limits
 
     most = dict(limits(study.space.search.budget))
     spent = asdict(study.history.spending.spent(now))
@@ -138,7 +140,7 @@ def _colored(state: str) -> str:
 
 def _running(study: Study) -> Iterator[dict[str, Any]]:
     """Every attempt that runs: how far it is, where, and since when (unix seconds)."""
-    from search.history import is_open
+    from search.study.history import is_open
 
     for trial in study.trials:
         for replicate in filter(is_open, trial.replicates):
@@ -158,7 +160,8 @@ def _running(study: Study) -> Iterator[dict[str, Any]]:
 
 def _lines(study: Study) -> Iterator[str]:
     """The running attempts in words, one a line."""
-    from search import tables, text
+    from search import text
+    from search.front import tables
 
     for run in _running(study):
         words = [text.clean(study.history.trials[run["trial"]].name)]

@@ -61,11 +61,13 @@ def ui(folder: Path, tracking_uri: str | None, host: str, port: int | None, expo
 
 def _print_links(folder: Path, asked: str | None, uri: str, address: str) -> None:
     """The views of each study whose runs are in the store `uri`; of any other, where they are."""
-    from search import journal, launch, text
-    from search.away import TrackingError
-    from search.driving import tracking_of
+    from search import text
     from search.errors import JournalError
+    from search.execution import launch
+    from search.execution.driving import tracking_of
     from search.redaction import redacted
+    from search.study import journal
+    from search.tracking.away import TrackingError
     from spaces import SpaceError
 
     folder = folder.absolute()
@@ -99,9 +101,11 @@ def _below(folder: Path) -> list[Path]:
 
 def store(folder: Path, tracking_uri: str | None) -> str:
     """The store of a study or of a folder of studies; a usage error where there is none yet."""
-    from search import journal, launch, text
+    from search import text
+    from search.execution import launch
     from search.store import default_uri
     from search.store import file as database
+    from search.study import journal
 
     folder = folder.absolute()
     there, out = os.environ.get("MLFLOW_TRACKING_URI"), folder

@@ -11,7 +11,7 @@ from search.report.section import Prose, Section, Table
 from search.trial import Trial
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 
 def section(study: Study) -> Section:

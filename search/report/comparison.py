@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, comparison_text, statistics
-from search.canvas import blank, image
-from search.picture import COLOURS, PLAIN
+from search.comparison import comparing, comparison_text, statistics
+from search.front.canvas import blank, image
+from search.front.picture import COLOURS, PLAIN
 from search.report.section import Figure, Part, Prose, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-    from search.comparing import Told
-    from search.study import Study
+    from search.comparison.comparing import Told
+    from search.study.study import Study
 
 
 def section(study: Study) -> Section | None:

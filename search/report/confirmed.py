@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import confirming, text
+from search import text
+from search.comparison import confirming
 from search.report.section import Part, Prose, Section, Table
 from spaces.errors import counted
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 
 def section(study: Study, confirmations: Sequence[Study]) -> Section | None:

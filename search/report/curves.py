@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from search import plots, text
-from search.canvas import blank, image
-from search.picture import COLOURS, axis_name
+from search import text
+from search.front import plots
+from search.front.canvas import blank, image
+from search.front.picture import COLOURS, axis_name
 from search.redaction import redacted
 from search.report.section import Figure, Part, Prose, Section, Table
 from search.trial import Trial
 from spaces.errors import counted
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 STOPPED = 200
 """Stopped trials listed; a study of thousands has its journal."""

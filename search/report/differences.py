@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.paired import estimate
+from search.comparison.paired import estimate
 from search.trial import Trial
 from spaces import Config
 from spaces.algebra import rules
@@ -98,7 +98,7 @@ def difference(trial: Trial, other: Trial, metric: str, resolution: float) -> Di
     """A trial minus its twin, seed by seed; None where they have no finished seed in common.
 
     `resolution` is the smallest step of an accuracy: differences are never taken to be less noisy
-    than counting images makes them, as in `search.statistics.compare`.
+    than counting images makes them, as in `search.comparison.statistics.compare`.
     """
     mine, theirs = by_seed(trial, metric), by_seed(other, metric)
     common = sorted(mine.keys() & theirs.keys())

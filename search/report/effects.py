@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search import comparing, power, statistics
-from search.canvas import blank, image
-from search.comparing import Stratum
-from search.examine import placement
-from search.paired import holm
-from search.picture import kernels_short
+from search.beforehand.examine import placement
+from search.comparison import comparing, power, statistics
+from search.comparison.comparing import Stratum
+from search.comparison.paired import holm
+from search.comparison.statistics import Block, PairResult, signed
+from search.front.canvas import blank, image
+from search.front.picture import kernels_short
 from search.report.differences import by_seed
 from search.report.section import Figure, Section, Table
-from search.statistics import Block, PairResult, signed
 from search.trial import Trial
 from spaces import arms
 from spaces.errors import counted
@@ -30,7 +30,7 @@ from spaces.objectives import spoken
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-    from search.study import Study
+    from search.study.study import Study
 
 PLAIN = "none"
 """What the control of a search is called: the network without attention."""
@@ -44,9 +44,10 @@ DARK = 0.6
 class Effect:
     """One attention at one block against the plain network there.
 
-    `p_holm` is corrected over all effects; `significant` as in `search.statistics.PairResult`,
-    but by that p; `slower` is the share by which one image takes longer than on the plain network
-    (latency on the same device), None where it was not measured.
+    `p_holm` is corrected over all effects; `significant` as in
+    `search.comparison.statistics.PairResult`, but by that p; `slower` is the share by which one
+    image takes longer than on the plain network (latency on the same device), None where it was
+    not measured.
     """
 
     stratum: Stratum

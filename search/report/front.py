@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from search import plots, tables, text
-from search.canvas import image
+from search import text
+from search.front import plots, tables
+from search.front.canvas import image
 from search.report.section import Figure, Part, Prose, Section, Table
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 
 def section(study: Study) -> Section | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from search import importance
-from search.canvas import blank, image
-from search.importance import Importance
-from search.picture import COLOURS, PLAIN
+from search.front import importance
+from search.front.canvas import blank, image
+from search.front.importance import Importance
+from search.front.picture import COLOURS, PLAIN
 from search.report.section import Figure, Part, Prose, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-    from search.study import Study
+    from search.study.study import Study
 
 BARS = 12
 NOISE = "seed noise"

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search import pareto
-from search.canvas import blank, image
-from search.picture import axis_name
+from search.front import pareto
+from search.front.canvas import blank, image
+from search.front.picture import axis_name
 from search.report.section import Figure, Prose, Section
 from search.trial import Trial
 from spaces.site import in_order
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 MOST = 48
 """Trials drawn; cells would be too narrow to read beyond."""

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, diagram, pareto, tables
+from search.beforehand import diagram
+from search.comparison import comparing
+from search.comparison.statistics import signed
+from search.front import pareto, tables
 from search.report.differences import (
     Difference,
     backbone,
@@ -17,7 +20,6 @@ from search.report.differences import (
     twin,
 )
 from search.report.section import Figure, Part, Prose, Section, Table
-from search.statistics import signed
 from search.trial import Trial
 from spaces.algebra.grid import grid
 from spaces.algebra.inverse import Region, region
@@ -26,7 +28,7 @@ from spaces.algebra.strips import GAMMA, B
 from spaces.published import Stage
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 GAMMAS = (1.0, 4.0)
 SHIFTS = (-2.0, 4.0)

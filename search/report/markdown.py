@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from search.front.tables import escape
 from search.report.section import Figure, Listing, Part, Prose, Section, Table
-from search.tables import escape
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:

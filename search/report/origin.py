@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search import projection, text
+from search import text
 from search.redaction import redacted
 from search.report.section import Listing, Prose, Section, Table
+from search.tracking import projection
 
 if TYPE_CHECKING:
-    from search.study import Study
+    from search.study.study import Study
 
 
 def section(study: Study) -> Section:

@@ -6,18 +6,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search import comparing, confirming, diagram, plots, projection, tables, text
-from search.canvas import image
+from search import text
+from search.beforehand import diagram
+from search.comparison import comparing, confirming
+from search.front import plots, tables
+from search.front.canvas import image
 from search.report import budget, comparison, confirmed, effects, front, mappings
 from search.report.latex import comma_separated, escape, tabular
 from search.report.section import Table
+from search.tracking import projection
 from spaces import arms
 from spaces.objectives import judged_by, spoken, tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from search.study import Study
+    from search.study.study import Study
 
 
 FEW = 4

@@ -15,7 +15,7 @@ import pytest
 
 import search
 from search.errors import JournalError
-from search.study import Study
+from search.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "cluster" / "slurm.sbatch"

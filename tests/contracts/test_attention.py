@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import trainers
-from search.examine import label as named
+from search.beforehand.examine import label as named
 from spaces import catalogue, published
 from spaces.config import Config
 from spaces.site import POSITIONS

@@ -21,9 +21,9 @@ import pytest
 import search
 import spaces
 import trainers
-from search import comparing, confirming
-from search.journal import read
-from search.study import Study
+from search.comparison import comparing, confirming
+from search.study.journal import read
+from search.study.study import Study
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "faulty.py"
 WriteSpace = Callable[..., Path]

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import search
-from search.journal import FILE
-from search.projection import Snapshot, trial_run
-from search.study import Study
+from search.study.journal import FILE
+from search.study.study import Study
+from search.tracking.projection import Snapshot, trial_run
 
 ROOT = Path(__file__).parents[2]
 VICTIM = Path(__file__).parent / "victim.py"

@@ -15,9 +15,10 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 import spaces
-from search import logs, worker
+from search.execution import worker
+from search.execution.worker import Workplace
+from search.study import logs
 from search.trial import Assignment, Ending
-from search.worker import Workplace
 from spaces import Config
 
 EPOCHS = 4

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import search
-from search import journal
-from search.journal import FILE, Journal
-from search.study import Study
+from search.study import journal
+from search.study.journal import FILE, Journal
+from search.study.study import Study
 from spaces import durable
 
 Drive = Callable[..., int]

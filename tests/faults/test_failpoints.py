@@ -16,9 +16,9 @@ from types import ModuleType
 import pytest
 
 import search
-from search import journal
-from search.journal import FILE, Journal
-from search.study import Study
+from search.study import journal
+from search.study.journal import FILE, Journal
+from search.study.study import Study
 from spaces import durable
 
 Drive = Callable[..., int]

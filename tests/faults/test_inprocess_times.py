@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import spaces
-from search import inprocess
-from search.study import Study
+from search.execution import inprocess
+from search.execution.worker import Workplace
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace
 
 SPACE = """\
 name: times

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pytest
 
 import search
-from search import journal
 from search.cli import main
-from search.journal import FILE, Journal, JournalError
+from search.study import journal
+from search.study.journal import FILE, Journal, JournalError
 
 COMMANDS = ("run", "run --resume", "resume", "resume --trials 9", "status", "sync")
 DRIVING = ("run --resume", "resume")

@@ -24,13 +24,14 @@ from typing import Any
 import pytest
 
 import spaces
-from search import driving, following, launch, tracking
-from search.away import TrackingError
 from search.errors import JournalError
-from search.executors import Executor
-from search.following import Tracking
+from search.execution import driving, launch
+from search.execution.executors import Executor
 from search.store import default_uri
-from search.study import Study
+from search.study.study import Study
+from search.tracking import following, in_mlflow
+from search.tracking.away import TrackingError
+from search.tracking.following import Tracking
 from search.trial import Candidate, Ending
 from spaces import Space, durable
 
@@ -110,7 +111,7 @@ def until(ask: Callable[[], Any]) -> Any:
 
 def runs(uri: str) -> list[Any]:
     """All runs of active experiments."""
-    client = tracking._client(uri)
+    client = in_mlflow._client(uri)
     found = []
     for experiment in client.search_experiments():
         found += client.search_runs([experiment.experiment_id])
@@ -133,7 +134,7 @@ def assert_whole(uri: str, study: Study) -> None:
 
     Every run has its digest, which is written last, and its files.
     """
-    client = tracking._client(uri)
+    client = in_mlflow._client(uri)
     parents = [run for run in runs(uri) if "eca.trial" not in run.data.tags]
     children = {run.data.tags.get("eca.trial"): run for run in runs(uri)}
     children.pop(None)
@@ -161,7 +162,7 @@ def assert_whole(uri: str, study: Study) -> None:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store with its schema: making one takes seconds, copying it nothing."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._client(f"sqlite:///{path}").search_experiments()
+    in_mlflow._client(f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -178,7 +179,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     noticed, and made good, that much sooner.
     """
     monkeypatch.setattr(following, "SHARE", 1.0)
-    for name in tracking._ENVIRONMENT:
+    for name in in_mlflow._ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "100")
@@ -405,7 +406,7 @@ def test_what_a_person_deletes_meanwhile_is_made_again(
     follows.start()
     drive(study, follows, 3)
     until(lambda: level(store, study))
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     if gone == "the experiment":
         client.delete_experiment("1")
         expected = "MLflow: the experiment 'away' was deleted there; this is 'away (2)'"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from search import cluster
-from search.cluster import HeadGone, Pulse, environment, knock, own, refusal
 from search.errors import Unfit
+from search.execution import cluster
+from search.execution.cluster import HeadGone, Pulse, environment, knock, own, refusal
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_search_that_hangs_in_ray_is_paused_truthfully() -> None:
     """Ray would end a process whose head is gone with exit code 1: ours says 75, and what to do."""
     hang = """
 import socket, time
-from search import cluster
+from search.execution import cluster
 cluster.LAST = 1
 head = socket.create_server(("127.0.0.1", 0))
 with cluster.Pulse(f"127.0.0.1:{head.getsockname()[1]}", "paused; go on with: resume"):

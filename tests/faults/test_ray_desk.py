@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 import spaces
-from search import notice
-from search.cluster import Pulse
-from search.desk import DOUBT, FINISHED, RESET, Desk
 from search.errors import Unfit
-from search.logs import tail
-from search.study import Study
+from search.execution import notice
+from search.execution.cluster import Pulse
+from search.execution.desk import DOUBT, FINISHED, RESET, Desk
+from search.execution.worker import Workplace
+from search.study.logs import tail
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace
 from spaces import durable
 
 EPOCHS = 3
@@ -312,8 +312,8 @@ def test_after_an_error_nothing_more_is_handed_out(ray: Callable[..., Ray]) -> N
 
 def test_a_full_disk_comes_out_of_rays_hooks(ray: Callable[..., Ray]) -> None:
     """The hook in which the journal fails raises, and the next one raises the same error again."""
-    from search.ray_tune.actors import Actors
-    from search.ray_tune.hooks import StudyCallback, StudyScheduler
+    from search.execution.ray_tune.actors import Actors
+    from search.execution.ray_tune.hooks import StudyCallback, StudyScheduler
 
     cluster = ray()
     cluster.begin("a")
@@ -339,8 +339,8 @@ def test_a_worker_killed_for_memory_is_a_death_like_others() -> None:
     from ray import cloudpickle
     from ray.exceptions import OutOfMemoryError
 
-    from search.ray_tune.deaths import ending_of
-    from search.ray_tune.mended import Manager
+    from search.execution.ray_tune.deaths import ending_of
+    from search.execution.ray_tune.mended import Manager
 
     told: list[Exception] = []
     actor = SimpleNamespace(actor_id=7, _on_error=lambda actor, error: told.append(error))
@@ -359,7 +359,7 @@ def test_the_reason_of_a_death_is_what_is_known_of_it() -> None:
     """Ray's list of what may have been the cause stands in the detail, not in the one line."""
     from ray.exceptions import RayActorError
 
-    from search.ray_tune.deaths import ending_of
+    from search.execution.ray_tune.deaths import ending_of
 
     known = (
         "The actor is dead because its worker process has died. Worker exit detail: End of file."
@@ -415,8 +415,8 @@ def test_a_last_epoch_is_never_interrupted(ray: Callable[..., Ray]) -> None:
 
 def test_a_worker_that_is_to_leave_begins_nothing() -> None:
     """An attempt that it is put to all the same has not failed, and its process ends with it."""
-    from search.ray_tune import Attempt
-    from search.ray_tune.deaths import AttemptFailed
+    from search.execution.ray_tune import Attempt
+    from search.execution.ray_tune.deaths import AttemptFailed
 
     config = {"training": {"epochs": 3}}
     assignment = Assignment(0, 0, 1, seed=0, key="k", config=config, known=0)
@@ -439,7 +439,7 @@ def test_a_worker_that_is_to_leave_begins_nothing() -> None:
 
 def worker_of(messages: list[Any], seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> Any:
     """An actor whose attempt has these messages, each after so many seconds."""
-    from search.ray_tune import Attempt, trainable
+    from search.execution.ray_tune import Attempt, trainable
 
     now = 0.0
 
@@ -481,7 +481,7 @@ def test_short_epochs_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_process_that_may_be_spoilt_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the driver stops the attempt at an epoch before, and never hears of the crash."""
-    from search.ray_tune.deaths import AttemptFailed
+    from search.execution.ray_tune.deaths import AttemptFailed
 
     worker = worker_of([epoch(1), Ending("oom", "CUDA")], [0.01, 0.01], monkeypatch)
     worker._mates.leave = lambda: None
@@ -496,8 +496,8 @@ def test_a_process_that_may_be_spoilt_begins_nothing(monkeypatch: pytest.MonkeyP
 
 def test_what_came_after_a_stop_is_forgotten(ray: Callable[..., Ray]) -> None:
     """Of epochs that came together those up to the decision count, as if each had come alone."""
-    from search.ray_tune.actors import Actors
-    from search.ray_tune.hooks import StudyScheduler
+    from search.execution.ray_tune.actors import Actors
+    from search.execution.ray_tune.hooks import StudyScheduler
 
     cluster = ray()
     cluster.begin("a")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import spaces
-from search import ray_tune
-from search.ray_tune import mended
-from search.study import Study
+from search.execution import ray_tune
+from search.execution.ray_tune import mended
+from search.execution.worker import Workplace
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 SPACE = """\

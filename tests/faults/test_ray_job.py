@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search.cluster import refusal
+from search.execution.cluster import refusal
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugins" / "nosy.py"

@@ -19,8 +19,8 @@ import pytest
 
 import search
 from search.errors import JournalError
-from search.journal import FILE
-from search.study import Study
+from search.study.journal import FILE
+from search.study.study import Study
 
 NODES = Path(__file__).parent / "nodes.py"
 WriteSpace = Callable[..., Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search.study import Study
+from search.study.study import Study
 from spaces import SpaceError
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "faulty.py"

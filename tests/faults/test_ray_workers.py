@@ -14,11 +14,11 @@ import pytest
 
 import search
 import spaces
-from search import ray_tune
 from search.commands.run import verdict
-from search.study import Study
+from search.execution import ray_tune
+from search.execution.worker import Workplace
+from search.study.study import Study
 from search.trial import Assignment, Attempt, Candidate, Ending, Trial
-from search.worker import Workplace
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "faulty.py"
 WriteSpace = Callable[..., Path]
@@ -214,7 +214,7 @@ def test_the_memory_of_a_gpu_is_free_after_an_attempt() -> None:
     """What a generator that was closed held is given back; what is still held is noticed."""
     import torch
 
-    from search.worker import freed
+    from search.execution.worker import freed
 
     held = torch.zeros(256 << 20, dtype=torch.uint8, device="cuda")
     assert not freed()

@@ -31,10 +31,10 @@ from hypothesis.stateful import (
 )
 
 import spaces
-from search.history import replicate_of
-from search.journal import FILE
-from search.projection import Snapshot, trial_run
-from search.study import Study
+from search.study.history import replicate_of
+from search.study.journal import FILE
+from search.study.study import Study
+from search.tracking.projection import Snapshot, trial_run
 from search.trial import Assignment, Ending
 from spaces import durable
 

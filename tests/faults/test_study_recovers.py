@@ -12,8 +12,8 @@ import pytest
 import search
 import spaces
 from search.cli import main
-from search.journal import FILE, read
-from search.study import Study
+from search.study.journal import FILE, read
+from search.study.study import Study
 from search.trial import Candidate, Ending
 
 SPACE = """\

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import spaces
-from search import inprocess, journal
-from search.journal import FILE
-from search.study import Study
+from search.execution import inprocess
+from search.execution.worker import Workplace
+from search.study import journal
+from search.study.journal import FILE
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace
 from spaces import Space, durable
 
 PAUSED = 75
@@ -98,7 +99,7 @@ def learnt(assignment: Assignment, before: list[dict[str, float]]) -> dict[str, 
 
 
 def training(base: Path) -> inprocess.Attempt:
-    """As `search.worker.attempt` goes on from its newest checkpoint, but the training is a sum."""
+    """As `worker.attempt` goes on from its newest checkpoint, but the training is a sum."""
 
     def attempt(
         assignment: Assignment, workplace: Workplace
@@ -124,7 +125,7 @@ def training(base: Path) -> inprocess.Attempt:
 
 
 def go(folder: Path, watch: Callable[[Study], None]) -> None:
-    """Start the study, or go on with it, as `search.launch` does; to its end."""
+    """Start the study, or go on with it, as `search.execution.launch` does; to its end."""
     space = spaces.load(Path("victim.yaml"), text=SPACE)
     if journal.exists(folder):
         study = Study.drive(folder, space, examiner(space))
@@ -259,10 +260,10 @@ def go_power(folder: Path, watch: Callable[[Study], None]) -> None:
 PRELOADED = (
     "mlflow.store.tracking.sqlalchemy_store",
     "search.commands.run",
-    "search.picture",
-    "search.plots",
-    "search.survey",
-    "search.tracking",
+    "search.front.picture",
+    "search.front.plots",
+    "search.beforehand.survey",
+    "search.tracking.in_mlflow",
     "sklearn.datasets",
 )
 KINDS: dict[str, Callable[[Path, Callable[[Study], None]], int | None]] = {

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from search import paper, paper_coco
 from search.cli import main
+from search.commands import paper, paper_coco
 from search.commands.networks import published
 from trainers.datasets import Description
 from trainers.thop import operations

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from search import pareto
-from search.expected_gain import SHORT, expected_gain, free, screened
-from search.warp import Warp
+from search.front import pareto
+from search.sampling.expected_gain import SHORT, expected_gain, free, screened
+from search.sampling.warp import Warp
 
 PLAIN = Warp(middle=2.0, step=1.0)  # every worth here is below: nothing is drawn in
 CEILING = 1.0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from search import pareto
+from search.front import pareto
 
 # Small whole numbers make ties and duplicates common, which is where such code goes wrong.
 GRID = st.integers(0, 5).map(float)

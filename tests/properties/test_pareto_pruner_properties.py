@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.pareto_pruner import ENOUGH, ParetoPruner, Verdict
 from search.pruning import Pruning
+from search.pruning.pareto_pruner import ENOUGH, ParetoPruner, Verdict
 
 COSTS = {"params": 0.01, "macs": 0.01}
 
@@ -311,8 +311,8 @@ def test_a_search_asks_arrays_that_answer_as_the_pruner_does(
         pruning.begin(number, {"params": rival.params, "macs": rival.macs})
         going[number] = list(curve)
     with pytest.MonkeyPatch.context() as patch:  # comebacks of a few trials, so that they occur
-        patch.setattr("search.pareto_pruner.FEW", 2)
-        patch.setattr("search.pareto_pruner.ENOUGH", 3)
+        patch.setattr("search.pruning.pareto_pruner.FEW", 2)
+        patch.setattr("search.pruning.pareto_pruner.ENOUGH", 3)
         while going:
             number = data.draw(st.sampled_from(sorted(going)))
             epoch = len(trials[number][1]) - len(going[number]) + 1

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import spaces
-from search import preflight
+from search.beforehand import preflight
+from search.beforehand.survey import LISTED, ends, remarks, survey
 from search.errors import Unfit
-from search.survey import LISTED, ends, remarks, survey
 from spaces.parameters import Parameter
 from spaces.paths import READY
 from trainers.datasets import DatasetError

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import spaces
-from search import tracking
 from search.store import default_uri
-from search.study import Study
+from search.study.study import Study
+from search.tracking import in_mlflow
 from search.trial import Candidate
 
 SPACE = """\
@@ -68,7 +68,7 @@ def synthetic(tmp_path: Path) -> Iterator[Callable[..., Study]]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store with its schema: making one takes seconds, copying it nothing."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._client(f"sqlite:///{path}").search_experiments()
+    in_mlflow._client(f"sqlite:///{path}").search_experiments()
     return path
 
 

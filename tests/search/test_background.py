@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import trainers
-from search import worker
 from search.background import Background, undisturbed
+from search.execution import worker
+from search.execution.worker import Workplace
 from search.trial import Assignment, Ending
-from search.worker import Workplace
 
 SOON = 0.5
 """Seconds in which work that nothing holds back begins, many times over."""

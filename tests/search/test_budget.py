@@ -12,9 +12,9 @@ import pytest
 
 import spaces
 from search.cli import main
-from search.history import History
 from search.report import budget
-from search.study import Study
+from search.study.history import History
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
 from spaces import Space
 

@@ -163,7 +163,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from search.cli import main; main(['--help'])\n"
         "heavy = 'torch ray optuna mlflow numpy pydantic yaml rich trainers spaces'.split()\n"
-        "heavy += ['search.study', 'search.commands.run', 'search.commands.read']\n"
+        "heavy += ['search.study.study', 'search.commands.run', 'search.commands.read']\n"
         "sys.exit(' '.join(name for name in heavy if name in sys.modules) or 0)"
     )
     told = subprocess.run(
@@ -317,12 +317,12 @@ def test_debug_shows_the_traceback(eca: Eca) -> None:
 
 def test_an_internal_error_says_so(eca: Eca, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug is exit 1 and one sentence that names --debug."""
-    import search.launch
+    import search.execution.launch
 
     def broken(folder: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(search.launch, "load", broken)
+    monkeypatch.setattr(search.execution.launch, "load", broken)
     said = eca("status", "anywhere")
     assert said.code == 1
     assert said.err == "internal error: ZeroDivisionError: by zero\n(--debug shows where)\n"

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 import search
-from search import cli, confirming, journal, launch, power, tracking
+from search import cli
+from search.comparison import confirming, power
+from search.execution import launch
 from search.store import default_uri
+from search.study import journal
+from search.tracking import in_mlflow
 from spaces import Config
 
 SPACE = """\
@@ -363,7 +367,7 @@ def test_a_confirmation_is_an_experiment_of_its_own(run: Run, folder: Path) -> N
         search.load(folder / "runs/plain"),
         search.load(folder / "runs/plain-confirm"),
     )
-    client = tracking._client(default_uri(folder / "runs"))
+    client = in_mlflow._client(default_uri(folder / "runs"))
 
     def runs(name: str, query: str) -> list[Any]:
         experiment = client.get_experiment_by_name(name)

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 import search
-from search import cli, confirming
+from search import cli
+from search.comparison import confirming
 from search.report import confirmed
-from search.study import seed_of
+from search.study.study import seed_of
 
 ROOT = Path(__file__).parents[2]
 SPACE = """\

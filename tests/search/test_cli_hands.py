@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 import search
-from search import control, journal, logs
 from search.cli import main
-from search.study import Study
+from search.study import control, journal, logs
+from search.study.study import Study
 from search.trial import Ending
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search.interrupts import CODES, Interrupts
+from search.execution.interrupts import CODES, Interrupts
 
 ROOT = Path(__file__).parents[2]
 SPACE = """\
@@ -40,9 +40,9 @@ def test_the_first_signal_raises_in_the_main_thread(signum: signal.Signals) -> N
 
 
 def test_a_decision_is_not_interrupted_half_way() -> None:
-    """A signal that comes in `search.study` waits for the next `check`."""
+    """A signal that comes in `search.study.study` waits for the next `check`."""
     interrupts = Interrupts()
-    deciding = {"__name__": "search.study", "signal": signal}
+    deciding = {"__name__": "search.study.study", "signal": signal}
     with interrupts:
         exec("signal.raise_signal(signal.SIGTERM); written = True", deciding)
         assert deciding["written"]
@@ -72,7 +72,7 @@ def test_the_second_signal_leaves_at_once(pause: float, code: int) -> None:
     """A second signal ends a process that is still tidying up, unless it is the first's echo."""
     script = (
         "import os, signal, sys, time\n"
-        "from search.interrupts import Interrupts\n"
+        "from search.execution.interrupts import Interrupts\n"
         "with Interrupts():\n"
         "    try:\n"
         "        os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
@@ -89,7 +89,7 @@ def test_a_second_signal_is_heard_in_compiled_code() -> None:
     """A main thread that hears no signals, as in Ray's connecting, is left all the same."""
     script = (
         "import hashlib, os, signal, threading, time\n"
-        "from search.interrupts import Interrupts\n"
+        "from search.execution.interrupts import Interrupts\n"
         "def twice():\n"
         "    for pause in (0.2, 0.8):\n"
         "        time.sleep(pause); os.kill(os.getpid(), signal.SIGINT)\n"

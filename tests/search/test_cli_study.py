@@ -20,7 +20,7 @@ import pytest
 
 import search
 from search.cli import main
-from search.journal import FILE, Journal
+from search.study.journal import FILE, Journal
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugins" / "faulty.py"

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 import search
-from search import comparing, journal, text
+from search import text
+from search.comparison import comparing
 from search.errors import StudyExists
-from search.study import Study
+from search.study import journal
+from search.study.study import Study
 from spaces import arms
 
 SPACE = """\

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from search import control, drivers
 from search.cli import main
-from search.control import Requests, Wish
 from search.errors import Stopped
-from search.study import Study
+from search.study import control, drivers
+from search.study.control import Requests, Wish
+from search.study.study import Study
 
 Synthetic = Callable[..., Study]
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 import search
 from search import cli
-from search.study import Study
+from search.study.study import Study
 
 LAPTOP = Path(__file__).parents[2] / "benchmarks" / "results" / "cifar10-laptop"
 

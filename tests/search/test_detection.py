@@ -16,11 +16,12 @@ from mlflow.entities import Run
 import search
 import spaces
 import trainers
-from search import card, pareto
+from search.beforehand.examine import examiner
 from search.errors import Unfit
-from search.examine import examiner
+from search.front import pareto
+from search.report import card
 from search.store import default_uri
-from search.study import Study
+from search.study.study import Study
 from spaces import Config, writer
 
 pytest.importorskip("faster_coco_eval")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from search import doctor
+from search.beforehand import doctor
+from search.beforehand.doctor import Finding, sharing
 from search.cli import main
-from search.doctor import Finding, sharing
 
 
 def imported(code: int, stderr: str = "") -> subprocess.CompletedProcess[str]:

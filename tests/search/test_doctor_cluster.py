@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from search import node, nodes
+from search.beforehand.doctor import Finding
 from search.cli import main
-from search.cluster import Node
-from search.doctor import Finding
-from search.node import Answer, Question
+from search.execution import node, nodes
+from search.execution.cluster import Node
+from search.execution.node import Answer, Question
 
 ROOT = Path(__file__).parents[2]
 NODES = ROOT / "tests" / "faults" / "nodes.py"

@@ -19,9 +19,9 @@ import torch
 import search
 import spaces
 import trainers
-from search import export as exporting
 from search.cli import main
-from search.study import Study, seed_of
+from search.report import export as exporting
+from search.study.study import Study, seed_of
 from search.trial import Ending
 from trainers import checkpoint, portable
 from trainers.batches import open_batches

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search import doctor, driving, filesystems
+from search.beforehand import doctor, filesystems
+from search.execution import driving
 
 Mounted = Callable[[str], None]
 

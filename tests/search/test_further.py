@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search.further import following
-from search.history import is_open
-from search.study import Study
+from search.study.further import following
+from search.study.history import is_open
+from search.study.study import Study
 from search.trial import Assignment, Ending
 from tests.search.conftest import examine
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from search import drivers, garbage, lease
 from search.cli import main
 from search.errors import JournalError
-from search.study import Study
+from search.study import drivers, garbage, lease
+from search.study.study import Study
 from search.trial import Assignment, Ending
 
 Synthetic = Callable[..., Study]

@@ -13,8 +13,8 @@ import pytest
 import search
 import spaces
 import trainers
-from search.canvas import image
-from search.importance import features, importance
+from search.front.canvas import image
+from search.front.importance import features, importance
 from search.report.importance import figure
 from search.trial import Attempt, Replicate, Trial
 

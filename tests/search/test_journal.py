@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search import journal
-from search.drivers import driver
-from search.journal import FILE, Journal, JournalError, decode, encode, read
+from search.study import journal
+from search.study.drivers import driver
+from search.study.journal import FILE, Journal, JournalError, decode, encode, read
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_one_driver_at_a_time(folder: Path) -> None:
     """A second process is refused and told who has the study; the lock ends with its holder."""
     book = Journal(folder)
     ask = (
-        "from pathlib import Path; from search.journal import Journal, JournalError\n"
+        "from pathlib import Path; from search.study.journal import Journal, JournalError\n"
         f"try: Journal(Path({str(folder)!r}))\n"
         "except JournalError as error: print(error)"
     )
@@ -110,7 +110,8 @@ def test_a_full_disk_leaves_the_file_as_it_was(folder: Path) -> None:
     """A record that does not fit is not there at all, and the next one that fits is."""
     before = (folder / FILE).read_bytes()
     ask = (
-        "import resource, signal; from pathlib import Path; from search.journal import Journal\n"
+        "import resource, signal; from pathlib import Path\n"
+        "from search.study.journal import Journal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"book = Journal(Path({str(folder)!r}))\n"
         f"most = ({len(before) + 200}, {resource.RLIM_INFINITY})\n"

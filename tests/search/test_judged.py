@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 import spaces
-from search import pareto, picture, plots, progress, projection, text, view
+from search import text
 from search.cli import main
-from search.commands import ui
-from search.projection import Snapshot
-from search.study import Study
+from search.commands import progress, ui
+from search.front import pareto, picture, plots
+from search.study.study import Study
+from search.tracking import projection, view
+from search.tracking.projection import Snapshot
 from search.trial import Candidate, Ending
 
 SPACE = """\

@@ -12,15 +12,17 @@ import pytest
 
 import search
 import spaces
-from search import pareto, tables, text, worker
+from search import text
 from search.cli import main
-from search.history import History
-from search.journal import FILE, read
-from search.projection import Snapshot, trial_run
+from search.execution import worker
+from search.execution.worker import Workplace
+from search.front import pareto, tables
 from search.pruning import warning
-from search.study import Study
+from search.study.history import History
+from search.study.journal import FILE, read
+from search.study.study import Study
+from search.tracking.projection import Snapshot, trial_run
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace
 from spaces import SpaceError
 from spaces.latency import Latency
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import search
-from search import cli, journal, preflight
+from search import cli
+from search.beforehand import preflight
 from search.errors import JournalError, StudyExists, Unfit
+from search.study import journal
 from spaces import SpaceError
 
 WriteSpace = Callable[..., Path]
@@ -247,7 +249,7 @@ def test_a_fork_keeps_results_where_a_hole_was_opened(done: Path) -> None:
 def test_other_versions_are_warned_of(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that goes on under another torch says so before it trains."""
     monkeypatch.setattr(
-        "search.preflight.versions",
+        "search.beforehand.preflight.versions",
         lambda now=preflight.versions: {**now(), "torch": "99.0"},
     )
     said: list[str] = []

@@ -17,14 +17,14 @@ from pathlib import Path
 import filelock
 import pytest
 
-from search import drivers, lease
 from search.cli import _report
-from search.drivers import driver, holder
 from search.errors import JournalError, LeaseLost
-from search.interrupts import Interrupts
-from search.journal import FILE, Journal, encode, read
-from search.lease import acquire, apart, refuse_driven
-from search.study import Study
+from search.execution.interrupts import Interrupts
+from search.study import drivers, lease
+from search.study.drivers import driver, holder
+from search.study.journal import FILE, Journal, encode, read
+from search.study.lease import acquire, apart, refuse_driven
+from search.study.study import Study
 
 ELSEWHERE = {"pid": 7, "host": "node7", "boot": "another-boot", "since": 1.7e9}
 
@@ -67,7 +67,7 @@ def test_numbers_only_rise(tmp_path: Path) -> None:
 
 def test_a_dead_driver_of_this_machine_is_not_waited_for(tmp_path: Path) -> None:
     """The kernel's lock went with it; its lease file alone holds nobody back."""
-    code = f"from pathlib import Path; from search.lease import acquire; import os; \
+    code = f"from pathlib import Path; from search.study.lease import acquire; import os; \
 acquire(Path({str(tmp_path)!r})); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     before = holder(tmp_path)
@@ -341,7 +341,7 @@ def test_a_lease_appears_whole(tmp_path: Path) -> None:
 
     What is under the name is all there, also an empty file that a power cut has left: not released.
     """
-    code = "import sys; from pathlib import Path; from search.lease import acquire; \
+    code = "import sys; from pathlib import Path; from search.study.lease import acquire; \
 acquire(Path(sys.argv[1]))"
     failpoint = {**os.environ, "ECA_SEARCH_FAILPOINT": "lease.created:1:kill"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=failpoint, check=False)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import spaces
+from search.beforehand.lint import lint
 from search.cli import main
-from search.lint import lint
 from spaces.mappings import log2
 
 LOG2 = "{{name: eca, mapping: {{name: log2, gamma: {gamma}, b: {b}}}}}"

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 import spaces
-from search import logs, worker
-from search.output import HEAD, LIMIT, Output
+from search.execution import worker
+from search.execution.worker import DETAIL, SENTENCE, Workplace
 from search.redaction import redacted, redaction
+from search.study import logs
+from search.study.output import HEAD, LIMIT, Output
 from search.text import escaped
 from search.trial import Assignment, Ending
-from search.worker import DETAIL, SENTENCE, Workplace
 from spaces import catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +132,7 @@ def test_a_process_that_dies_leaves_its_last_words(tmp_path: Path, end: str) -> 
     script = (
         "import ctypes, os, signal, sys, time\n"
         "from pathlib import Path\n"
-        "from search.output import LIMIT, Output\n"
+        "from search.study.output import LIMIT, Output\n"
         "log = Output(Path('a.log'), alone=True)\n"
         "with log.caught():\n"
         "    print('Python speaks')\n"

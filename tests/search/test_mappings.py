@@ -14,7 +14,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from search import diagram
+from search.beforehand import diagram
 from search.cli import main
 from spaces import published
 from spaces.algebra.grid import grid

@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 
-from search.meeting import called
+from search.execution.meeting import called
 
 MEMBER = """
 import sys, time, torch.distributed
 from datetime import timedelta
-from search import meeting
-from search.meeting import Meeting, joined
+from search.execution import meeting
+from search.execution.meeting import Meeting, joined
 port, rank, takes, listening = map(int, sys.argv[1:])
 meeting.BEAT, meeting.PATIENCE = 0.1, timedelta(seconds=3)
 place = Meeting("127.0.0.1", port, rank, 2, "127.0.0.1", None if listening < 0 else listening)

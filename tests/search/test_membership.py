@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from search import membership as surely
-from search import pareto, text
-from search.membership import membership, noise
-from search.study import Study
+from search import text
+from search.front import membership as surely
+from search.front import pareto
+from search.front.membership import membership, noise
+from search.study.study import Study
 from search.trial import Attempt, Ending, Replicate, Trial
 from spaces.settings import Objective
 

@@ -12,12 +12,12 @@ import pytest
 
 import search
 from search.cli import main
-from search.cluster import refusal
-from search.study import Study
+from search.execution.cluster import refusal
+from search.study.study import Study
 from search.trial import Ending
 
 pytest.importorskip("prometheus_client", reason="pip install 'eca-search[metrics]'")
-from search import metrics
+from search.execution import metrics
 
 
 def free() -> int:

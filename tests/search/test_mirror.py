@@ -17,11 +17,12 @@ import fsspec
 import pytest
 
 import search
-from search import launch, mirror
 from search.errors import Behind, JournalError, LeaseLost
-from search.journal import FILE
-from search.mirror import Place, claimed, fetched
-from search.study import Study
+from search.execution import launch
+from search.study import mirror
+from search.study.journal import FILE
+from search.study.mirror import Place, claimed, fetched
+from search.study.study import Study
 from spaces import durable
 
 Synthetic = Callable[..., Study]

@@ -14,11 +14,12 @@ import pytest
 from mlflow import MlflowClient
 
 import search
-from search import cli, pareto, text
-from search.pareto_sampler import Choosing
-from search.picture import axis_name
+from search import cli, text
+from search.front import pareto
+from search.front.picture import axis_name
+from search.sampling.pareto_sampler import Choosing
 from search.store import default_uri
-from search.study import Study
+from search.study.study import Study
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "recalled.py"
 SPACE = """\

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from search import pareto
+from search.front import pareto
 from search.trial import Trial
 from spaces.settings import Objective
 

@@ -14,12 +14,12 @@ import pytest
 
 import search
 import spaces
-from search import pareto_sampler
-from search.history import History
-from search.pareto import study_hypervolume
-from search.pareto_sampler import Choosing
-from search.replay import Unwritten
-from search.study import Study
+from search.execution.replay import Unwritten
+from search.front.pareto import study_hypervolume
+from search.sampling import pareto_sampler
+from search.sampling.pareto_sampler import Choosing
+from search.study.history import History
+from search.study.study import Study
 from search.trial import Candidate, Ending
 from spaces import Space
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from search import pareto, picture, plots
-from search.picture import Picture
+from search.front import pareto, picture, plots
+from search.front.picture import Picture
 from search.trial import Attempt, Replicate, Trial
 from spaces.settings import Objective
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search import plots
+from search.front import plots
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

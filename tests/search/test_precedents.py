@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.precedents import Pace
+from search.study.precedents import Pace
 
 
 def test_a_pace_lies_between_those_of_the_networks_that_were_trained() -> None:

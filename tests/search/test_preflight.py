@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import spaces
-from search import preflight
+from search.beforehand import preflight
+from search.beforehand.examine import examiner
 from search.errors import Unfit
-from search.examine import examiner
-from search.study import Study
+from search.study.study import Study
 from search.trial import Candidate
 from spaces import SpaceError, catalogue
 

@@ -16,9 +16,10 @@ import torch
 import search
 import spaces
 import trainers
-from search import export, preflight
+from search.beforehand import preflight
+from search.beforehand.examine import examiner
 from search.cli import main
-from search.examine import examiner
+from search.report import export
 
 SPACE = """\
 name: begun

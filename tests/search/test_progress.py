@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import spaces
-from search import progress, text
-from search.progress import Block, JsonLines, Lines
-from search.study import Study
+from search import text
+from search.commands import progress
+from search.commands.progress import Block, JsonLines, Lines
+from search.study.study import Study
 from search.trial import Candidate, Ending
 
 SPACE = """\

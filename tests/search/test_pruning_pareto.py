@@ -14,11 +14,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.pareto import band, ranks
-from search.pareto_pruner import ENOUGH
+from search.front.pareto import band, ranks
 from search.pruning import ParetoPruner, Pruning
-from search.rungs import Rungs
-from search.study import Study
+from search.pruning.pareto_pruner import ENOUGH
+from search.pruning.rungs import Rungs
+from search.study.study import Study
 
 
 def led(goal: Literal["maximize", "minimize"] = "maximize", **costs: float) -> optuna.Study:

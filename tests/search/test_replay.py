@@ -13,9 +13,9 @@ import pytest
 import search
 from search.cli import main
 from search.errors import TableError
-from search.recorded import of_study, of_table
-from search.replay import Run, compared, simulate
-from search.study import Study
+from search.execution.recorded import of_study, of_table
+from search.execution.replay import Run, compared, simulate
+from search.study.study import Study
 from search.trial import Ending
 
 RANDOM = {"name": "RandomSampler"}

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import search
-from search import cli, report
+from search import cli
+from search.report import document
 from search.report.section import Figure, Section, Table
-from search.study import Study
+from search.study.study import Study
 
 STUDY = Path(__file__).parents[2] / "benchmarks" / "results" / "cifar10-laptop"
 
@@ -45,7 +46,7 @@ class Loads(HTMLParser):
 
 def test_it_is_one_file_that_loads_nothing(study: Study) -> None:
     """No script, no link outside, and a policy that forbids both; what it refers to is there."""
-    page = report.as_html(study)
+    page = document.as_html(study)
     loads = Loads()
     loads.feed(page)
     assert loads.found == []
@@ -57,7 +58,7 @@ def test_it_is_one_file_that_loads_nothing(study: Study) -> None:
 
 def test_the_front_is_the_study_s(study: Study) -> None:
     """Its table has the front's trials in their order, with what the journal says of them."""
-    front = next(s for s in report.sections(study) if s.title == "Pareto front")
+    front = next(s for s in document.sections(study) if s.title == "Pareto front")
     table = next(part for part in front.parts if isinstance(part, Table))
     members = study.pareto()
     assert [row[0] for row in table.rows] == [f"#{trial.number:03d}" for trial in members]
@@ -69,7 +70,7 @@ def test_the_front_is_the_study_s(study: Study) -> None:
 
 def test_every_stopped_trial_stands_there_with_its_reason(study: Study) -> None:
     """Fifteen were pruned; each row says when and why."""
-    curves = next(s for s in report.sections(study) if s.title.startswith("Curves"))
+    curves = next(s for s in document.sections(study) if s.title.startswith("Curves"))
     table = next(part for part in curves.parts if isinstance(part, Table))
     stopped = [trial for trial in study.trials if trial.outcome == "pruned"]
     assert len(table.rows) == len(stopped) == 15
@@ -81,7 +82,7 @@ def test_every_stopped_trial_stands_there_with_its_reason(study: Study) -> None:
 
 def test_the_budget_adds_up(study: Study) -> None:
     """Epochs by outcome are those of the journal, and their sum is the last row."""
-    budget = next(s for s in report.sections(study) if s.title == "Budget")
+    budget = next(s for s in document.sections(study) if s.title == "Budget")
     table = next(part for part in budget.parts if isinstance(part, Table))
     *rows, total = table.rows
     assert sum(int(row[1]) for row in rows) == int(total[1]) == len(study.trials)
@@ -90,13 +91,13 @@ def test_the_budget_adds_up(study: Study) -> None:
 
 def test_the_same_study_gives_the_same_bytes(study: Study) -> None:
     """Nothing of a clock or of chance is in it, so MLflow's copy is written once."""
-    assert report.as_html(study) == report.as_html(search.load(STUDY))
-    assert report.as_markdown(study) == report.as_markdown(search.load(STUDY))
+    assert document.as_html(study) == document.as_html(search.load(STUDY))
+    assert document.as_markdown(study) == document.as_markdown(search.load(STUDY))
 
 
 def test_markdown_links_to_the_files_beside_it(study: Study) -> None:
     """Every picture that it names is among the files, and is an SVG."""
-    files = report.as_markdown(study)
+    files = document.as_markdown(study)
     text = files["report.md"].decode()
     linked = re.findall(r"\]\(([\w-]+\.svg)\)", text)
     assert linked
@@ -113,7 +114,7 @@ def test_what_somebody_wrote_is_shown_and_not_run(
         "# Question: <script>alert(1)</script> <img src=x onerror=alert(2)>?\n" + path.read_text()
     )
     study = search.run(path, out=tmp_path / "runs")
-    page = report.as_html(study)
+    page = document.as_html(study)
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
     assert "<img" not in page
@@ -127,11 +128,11 @@ def test_a_study_without_a_result_has_a_report(
     path = tmp_path / "hot.yaml"
     path.write_text(text.replace("lr: 0.1", "lr: 100.0").replace("name: small", "name: hot"))
     study = search.run(path, out=tmp_path / "runs", overrides=["search.failures.max=1"])
-    titles = [section.title for section in report.sections(study)]
+    titles = [section.title for section in document.sections(study)]
     if not study.pareto():
         assert "Pareto front" not in titles
     assert titles[-2:] == ["Budget", "Where it comes from"]
-    assert report.as_html(study)
+    assert document.as_html(study)
 
 
 def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,9 +149,9 @@ def test_ids_of_two_figures_never_meet(study: Study) -> None:
     """A picture inside the page keeps its own markers and clips."""
     figures = [
         part
-        for section in report.sections(study)
+        for section in document.sections(study)
         for part in section.parts
         if isinstance(part, Figure)
     ]
     assert len({figure.name for figure in figures}) == len(figures) >= 3
-    assert all(isinstance(section, Section) for section in report.sections(study))
+    assert all(isinstance(section, Section) for section in document.sections(study))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search import report
+from search.report import document
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Browse = Callable[[str], tuple[str, list[str]]]
@@ -20,14 +20,14 @@ def test_it_opens_from_disk_without_a_word(browse: Browse, tmp_path: Path) -> No
     """Every section, every picture and every table is in the document; the console is empty."""
     study = search.load(STUDY)
     page = tmp_path / "report.html"
-    page.write_text(report.as_html(study))
-    document, console = browse(page.as_uri())
+    page.write_text(document.as_html(study))
+    shown, console = browse(page.as_uri())
     assert console == []
-    sections = report.sections(study)
-    assert document.count("<section ") == len(sections)
-    assert document.count("<figure ") == document.count("</svg>") >= 3
+    sections = document.sections(study)
+    assert shown.count("<section ") == len(sections)
+    assert shown.count("<figure ") == shown.count("</svg>") >= 3
     for trial in study.pareto():
-        assert f"<td>#{trial.number:03d}</td>" in document
+        assert f"<td>#{trial.number:03d}</td>" in shown
 
 
 def test_the_console_is_heard(browse: Browse, tmp_path: Path) -> None:

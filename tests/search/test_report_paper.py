@@ -13,11 +13,10 @@ import pytest
 from scipy import stats
 
 import search
-from search import report
-from search.report import effects, latex, mappings, paper
+from search.report import document, effects, latex, mappings, paper
 from search.report.differences import Difference
 from search.report.section import Table
-from search.study import Study
+from search.study.study import Study
 from spaces.mappings.log2 import mapping
 
 SPACE = """\
@@ -47,7 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def files(study: Study) -> dict[str, bytes]:
     """What `--paper` writes."""
-    return report.as_paper(study)
+    return document.as_paper(study)
 
 
 def test_tables_come_as_latex_and_csv_figures_as_svg_and_pdf(files: dict[str, bytes]) -> None:
@@ -253,7 +252,7 @@ def test_latex_prints_what_was_meant() -> None:
 
 def test_a_search_has_no_forest() -> None:
     """Without arms no pairs are compared; front, effects, mappings and budget there are."""
-    made = report.as_paper(search.load(LAPTOP))
+    made = document.as_paper(search.load(LAPTOP))
     assert {name for name in made if name.endswith(".csv")} == {
         "effects.csv",
         "front.csv",

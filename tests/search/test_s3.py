@@ -14,7 +14,7 @@ import pytest
 
 import search
 from search.cli import main
-from search.mirror import Place
+from search.study.mirror import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

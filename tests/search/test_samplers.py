@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.by_name import SpecError
-from search.samplers import (
+from search.sampling.by_name import SpecError
+from search.sampling.samplers import (
     SAMPLERS,
     memory,
     reads_pruned,

@@ -19,12 +19,13 @@ import torch
 from sqlalchemy import make_url
 
 import search
-from search import away, launch
 from search.cli import main
 from search.commands import ui
 from search.errors import Unfit
+from search.execution import launch
 from search.redaction import redacted
 from search.store import file, public, refusal, stripped
+from search.tracking import away
 from spaces import SpaceError
 from trainers import checkpoint
 

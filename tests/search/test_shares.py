@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import spaces
-from search import ray_tune
-from search.cluster import places, share
-from search.executors import _threads
-from search.study import Study
+from search.execution import ray_tune
+from search.execution.cluster import places, share
+from search.execution.executors import _threads
+from search.execution.worker import Workplace, attempt
+from search.study.study import Study
 from search.trial import Assignment, Candidate, Ending
-from search.worker import Workplace, attempt
 from spaces.settings import Resources
 
 

@@ -18,10 +18,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from search.paired import estimate, holm, sign_flip
-from search.power import detectable, least_p, power_at, seeds_needed, smallest_n
-from search.shrinkage import rank_correlation, shrinkage
-from search.statistics import Block, Comparison, PairResult, compare, sentence
+from search.comparison.paired import estimate, holm, sign_flip
+from search.comparison.power import detectable, least_p, power_at, seeds_needed, smallest_n
+from search.comparison.shrinkage import rank_correlation, shrinkage
+from search.comparison.statistics import Block, Comparison, PairResult, compare, sentence
 
 MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 """Darwin's 15 pairs of maize, crossed minus self-fertilised, in eighths of an inch: Fisher, The

@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.paired import estimate, holm, sign_flip
-from search.power import detectable, seeds_needed, smallest_n
-from search.statistics import Block, compare
+from search.comparison.paired import estimate, holm, sign_flip
+from search.comparison.power import detectable, seeds_needed, smallest_n
+from search.comparison.statistics import Block, compare
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]

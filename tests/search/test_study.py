@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import spaces
-from search import sampling
-from search.journal import FILE, JournalError, read
-from search.study import Study, seed_of
+from search.study import main_study
+from search.study.journal import FILE, JournalError, read
+from search.study.study import Study, seed_of
 from search.trial import Assignment, Candidate, Ending
 from spaces import Space
 
@@ -576,7 +576,7 @@ def test_tpe_sees_the_front_and_the_newest(
     space: Callable[..., Space], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it reads for a proposal stops growing; a rebuilt study shows it the same trials."""
-    monkeypatch.setattr(sampling, "RECENT", 10)
+    monkeypatch.setattr(main_study, "RECENT", 10)
     study = finish(create(tmp_path / "a", space(trials=40)))
     main = study._memory.sampling.main
     rebuilt = Study.read(study.folder, study.space)._memory.sampling.main

@@ -11,11 +11,11 @@ import pytest
 
 import spaces
 import trainers
-from search import preflight
-from search.examine import examiner
-from search.networks import Bin, Networks, histogram, measured
-from search.options import reason
-from search.survey import _most_within, ends, reference, remarks, survey
+from search.beforehand import preflight
+from search.beforehand.examine import examiner
+from search.beforehand.networks import Bin, Networks, histogram, measured
+from search.beforehand.options import reason
+from search.beforehand.survey import _most_within, ends, reference, remarks, survey
 from spaces import Space, SpaceError
 
 SPACE = """\

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from search import following, pareto, tables, tracking
-from search.away import TrackingError
-from search.following import Tracking
-from search.membership import membership
+from search.front import pareto, tables
+from search.front.membership import membership
 from search.store import default_uri
+from search.tracking import following, in_mlflow
+from search.tracking.away import TrackingError
+from search.tracking.following import Tracking
 from search.trial import Attempt, Replicate, Trial
 from spaces.settings import Compare, Objective
 
@@ -172,7 +173,7 @@ def runs_of(uri: str, name: str | None = None) -> dict[str, Any]:
 
     Of the one experiment of that name, or of all.
     """
-    client = tracking._client(uri)
+    client = in_mlflow._client(uri)
     found: dict[str, Any] = {}
     for experiment in client.search_experiments():
         if name not in (None, experiment.name):
@@ -277,7 +278,7 @@ def test_a_stopped_trial_has_no_final_values(store: str, tmp_path: Path) -> None
 def test_the_parent_tells_the_study(store: str, tmp_path: Path) -> None:
     """Question, front, counts, hypervolume over finished trials, environment and files."""
     study = four(tmp_path)
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     Tracking(store, "digits", study).project(study)  # type: ignore[arg-type]
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
@@ -315,7 +316,7 @@ def test_config_and_dataset_can_be_used_again(store: str, tmp_path: Path) -> Non
 
     study = four(tmp_path)
     Tracking(store, "digits", study).project(study)  # type: ignore[arg-type]
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     (run,) = client.search_runs(["1"], "tags.`eca.trial` = '2'")
     path = client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))
     space = spaces.load(path)
@@ -353,7 +354,7 @@ def test_a_failed_trial_brings_its_log(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
 ) -> None:
     """`failure.txt` holds reason, traceback and the end of the attempt's log, without secrets."""
-    from search import logs
+    from search.study import logs
 
     monkeypatch.setenv("MY_API_TOKEN", "canary-of-the-environment")
     reason = "RuntimeError: no way with canary-of-the-environment"
@@ -402,12 +403,12 @@ class Faults:
         self.calls: list[str] = []
 
     def __enter__(self) -> list[str]:
-        self.original = tracking._client
-        tracking._client = lambda uri: _Faulty(self.original(uri), self)  # type: ignore[assignment,return-value]
+        self.original = in_mlflow._client
+        in_mlflow._client = lambda uri: _Faulty(self.original(uri), self)  # type: ignore[assignment,return-value]
         return self.calls
 
     def __exit__(self, *_: object) -> None:
-        tracking._client = self.original
+        in_mlflow._client = self.original
 
 
 class _Faulty:
@@ -552,7 +553,7 @@ def test_a_further_replicate_changes_the_final_value(store: str, tmp_path: Path)
     projected(store, study.with_trials(trial(0)))
     lower = trial(0, objectives={"val_accuracy": 0.75})  # the same moment, another mean
     projected(store, study.with_trials(lower))
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     (run,) = client.search_runs(["1"], "tags.`eca.trial` = '0'")
     assert run.data.metrics["final_val_accuracy"] == 0.75
 
@@ -606,7 +607,7 @@ def test_a_deleted_run_is_made_again(store: str, tmp_path: Path) -> None:
     """What a person deleted in the UI comes back as a new run, and that is said."""
     study = four(tmp_path)
     before = projected(store, study)
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     (run,) = client.search_runs(["1"], "tags.`eca.trial` = '2'")
     client.delete_run(run.info.run_id)
     said: list[str] = []
@@ -618,7 +619,7 @@ def test_a_deleted_experiment_is_not_restored(store: str, tmp_path: Path) -> Non
     """Its name stays taken, so the study goes to the next free one, again and again the same."""
     study = four(tmp_path)
     projected(store, study)
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     client.delete_experiment("1")
     said: list[str] = []
     runs = projected(store, study, said.append)
@@ -632,7 +633,7 @@ def test_a_run_created_twice_is_kept_once(store: str, tmp_path: Path) -> None:
     study = four(tmp_path)
     before = projected(store, study)
     tags = {"eca.study": study.uuid, "eca.trial": "1"}
-    tracking._client(store).create_run("1", 0, tags, "lost")
+    in_mlflow._client(store).create_run("1", 0, tags, "lost")
     assert projected(store, study) == before
 
 
@@ -739,7 +740,7 @@ def test_a_locked_store_is_tried_again(store: str, tmp_path: Path) -> None:
 
 def test_telemetry_is_off(store: str) -> None:
     """MLflow sends nothing home, and its settings are left to whoever has set them."""
-    tracking._client(store)
+    in_mlflow._client(store)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
@@ -748,7 +749,7 @@ def test_importing_tracking_does_not_import_mlflow() -> None:
     import subprocess
     import sys
 
-    check = "import sys, search.following; sys.exit('mlflow' in sys.modules)"
+    check = "import sys, search.tracking.following; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
@@ -758,7 +759,7 @@ def test_two_studies_of_one_name_do_not_mix(store: str, tmp_path: Path) -> None:
     Tracking(store, "digits", study).project(study)  # type: ignore[arg-type]
     other = dataclasses.replace(study, uuid="f" * 32)
     Tracking(store, "digits", other).project(other)  # type: ignore[arg-type]
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     for uuid in (study.uuid, other.uuid):
         assert len(client.search_runs(["1"], f"tags.`eca.study` = '{uuid}'")) == 5
 
@@ -766,5 +767,5 @@ def test_two_studies_of_one_name_do_not_mix(store: str, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tracking sets for MLflow is taken back after each test."""
-    for name in tracking._ENVIRONMENT:
+    for name in in_mlflow._ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)

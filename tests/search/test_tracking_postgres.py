@@ -48,7 +48,7 @@ def test_a_store_in_postgresql_without_a_server(bench: ModuleType, tmp_path: Pat
     """A `postgresql://` store is written by the driver itself; a second time adds nothing."""
     from mlflow import MlflowClient
 
-    from search.following import Tracking
+    from search.tracking.following import Tracking
 
     with bench.postgresql() as uri:
         study, assignments = bench.started(tmp_path, "alone", 3)

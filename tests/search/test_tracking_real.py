@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import search
-from search import following, store, tracking
+from search import store
+from search.tracking import following, in_mlflow
 
 
 def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,11 +17,11 @@ def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.M
     overrides = ["search.trials=3", "training.epochs=1", "dataset.subset=400"]
     study = search.run("digits", out=tmp_path, overrides=overrides, executor="inprocess")
 
-    client = tracking._client(store.default_uri(tmp_path))
+    client = in_mlflow._client(store.default_uri(tmp_path))
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     runs = {
-        int(run.data.tags.get("eca.trial", tracking.PARENT)): run
+        int(run.data.tags.get("eca.trial", in_mlflow.PARENT)): run
         for run in client.search_runs([experiment.experiment_id])
     }
     for trial in study.trials:
@@ -31,7 +32,7 @@ def test_mlflow_tells_the_journals_numbers(tmp_path: Path, monkeypatch: pytest.M
         assert shown.metrics["n_params"] == trial.costs["params"]
     members = {number for number, run in runs.items() if run.data.tags.get("eca.front") == "1"}
     assert members == {trial.number for trial in study.pareto()}
-    parent = runs.pop(tracking.PARENT)
+    parent = runs.pop(in_mlflow.PARENT)
     assert sorted(runs) == [0, 1, 2]
     # The same boxes, summed in another order.
     assert parent.data.metrics["hypervolume"] == pytest.approx(study.hypervolume(), rel=1e-12)

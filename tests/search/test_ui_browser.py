@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import search
-from search import tracking
-from search.study import Study
+from search.study.study import Study
+from search.tracking import in_mlflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Browse = Callable[[str], tuple[str, list[str]]]
@@ -129,7 +129,7 @@ def test_the_parent_s_report_is_rendered(
 ) -> None:
     """Among the parent run's artifacts the report opens in the page, in MLflow's sandbox."""
     store = f"sqlite:///{study.folder.parent}/mlflow.db"
-    runs = tracking._client(store).search_runs(["1"], max_results=100)
+    runs = in_mlflow._client(store).search_runs(["1"], max_results=100)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     page = f"{links['root']}/#/experiments/1/runs/{parent.info.run_id}/artifacts/report.html"
     document, console = browse(page)

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from mlflow.entities import Experiment
 
-from search import launch, projection, tracking
 from search.cli import main
 from search.commands import ui
-from search.following import Tracking
-from search.projection import Snapshot
-from search.study import Study
+from search.execution import launch
+from search.study.study import Study
+from search.tracking import in_mlflow, projection
+from search.tracking.following import Tracking
+from search.tracking.projection import Snapshot
+from search.tracking.view import Layout
 from search.trial import Ending
-from search.view import Layout
 
 NAMES = ["trials", "front", "networks", "kernels", "failures"]
 """The views, as `eca-search ui` prints them."""
@@ -53,7 +54,7 @@ def shown(uri: str, study: Study) -> Tracking:
 
 
 def experiment(uri: str, name: str = "synthetic") -> Experiment:
-    found = tracking._client(uri).get_experiment_by_name(name)
+    found = in_mlflow._client(uri).get_experiment_by_name(name)
     assert found is not None
     return found
 
@@ -70,9 +71,9 @@ def views(uri: str, name: str = "synthetic") -> dict[str, Any]:
 
 def matching(uri: str, query: str) -> dict[int, Any]:
     """The runs that a filter finds, by trial number; the study's own is PARENT."""
-    client = tracking._client(uri)
+    client = in_mlflow._client(uri)
     runs = client.search_runs([experiment(uri).experiment_id], query, max_results=1000)
-    return {int(run.data.tags.get("eca.trial", tracking.PARENT)): run for run in runs}
+    return {int(run.data.tags.get("eca.trial", in_mlflow.PARENT)): run for run in runs}
 
 
 def test_the_page_of_a_study_shows_its_front(store: str, synthetic: Callable[..., Study]) -> None:
@@ -169,7 +170,7 @@ def test_an_older_experiment_is_given_its_views(
     study = driven(synthetic(trials=2))
     place = shown(store, study)
     now = views(store)
-    client, number = tracking._client(store), experiment(store).experiment_id
+    client, number = in_mlflow._client(store), experiment(store).experiment_id
     for bring in (lambda: place.pages(), lambda: place.project(study)):
         client.delete_experiment_tag(number, "mlflow.sharedViewState.networks")
         client.set_experiment_tag(number, "mlflow.sharedViewState.failures", '{"older": 1}')
@@ -184,10 +185,10 @@ def test_a_shared_experiment_keeps_the_views_of_who_made_it(
     study = driven(synthetic(trials=2))
     place = shown(store, study)
     before = views(store)
-    client, number = tracking._client(store), experiment(store).experiment_id
+    client, number = in_mlflow._client(store), experiment(store).experiment_id
     client.delete_experiment_tag(number, "mlflow.sharedViewState.networks")
     other = Layout("final_test_accuracy", searched="searched_val_accuracy")
-    tracking.pages(store, "synthetic", other)
+    in_mlflow.pages(store, "synthetic", other)
     after = views(store)
     assert "final_test_accuracy" in after.pop("networks")["orderByKey"]
     assert after == {name: view for name, view in before.items() if name != "networks"}
@@ -199,7 +200,7 @@ def test_looking_makes_nothing(store: str, synthetic: Callable[..., Study]) -> N
     """The pages of a study that MLflow has not are none; no experiment comes of the question."""
     study = driven(synthetic(trials=2))
     assert Tracking(store, "synthetic", study, say=pytest.fail).pages() == {}
-    assert tracking._client(store).get_experiment_by_name("synthetic") is None
+    assert in_mlflow._client(store).get_experiment_by_name("synthetic") is None
 
 
 @pytest.mark.parametrize(("replicates", "extra"), [(14, 0), (2, 40)])
@@ -209,7 +210,7 @@ def test_metrics_are_few_however_many_seeds(
     """At most 25 keys a run; each seed's result is a step, its curve in `replicates.csv`."""
     study = driven(synthetic(trials=2, replicates=replicates), extra=extra)
     shown(store, study)
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     for number, run in matching(store, "tags.`eca.outcome` = 'finished'").items():
         keys = set(run.data.metrics)
         assert {"val_accuracy", "final_val_accuracy", "replicate_val_accuracy", "n"} <= keys
@@ -230,7 +231,7 @@ def test_metrics_are_few_however_many_seeds(
         }
         told = {(row["replicate"], row["seed"], row["epoch"]): row["val_accuracy"] for row in rows}
         assert told == curves
-    parent = matching(store, "")[tracking.PARENT]
+    parent = matching(store, "")[in_mlflow.PARENT]
     assert len(parent.data.metrics) <= 25
 
 
@@ -269,7 +270,7 @@ def everything(uri: str) -> dict[str, Any]:
     """Experiments with their tags and runs, as a store holds them; deleted ones too."""
     from mlflow.entities import ViewType
 
-    client = tracking._client(uri)
+    client = in_mlflow._client(uri)
     return {
         found.name: (
             found.tags,
@@ -307,7 +308,7 @@ def test_ui_prints_the_links_of_every_study_and_changes_none(
     Runs that are there twice are left to `sync`; no study, run or experiment is touched.
     """
     store = f"sqlite:///{folder / 'mlflow.db'}"
-    client = tracking._client(store)
+    client = in_mlflow._client(store)
     found = client.get_experiment_by_name("cifar10-laptop")
     twice = {"eca.study": launch.load(folder / "cifar10-laptop").uuid, "eca.trial": "1"}
     client.create_run(found.experiment_id, 0, twice, "lost")

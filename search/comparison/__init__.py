@@ -1,0 +1,1 @@
+"""What differences are worth: arms compared by matched seeds, and a front confirmed anew."""

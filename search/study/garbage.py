@@ -1,0 +1,154 @@
+"""Checkpoints that no trial will ask for again, and what killed writers have left behind.
+
+A trial that has ended needs its checkpoints no more, unless it is on the front: its weights are
+what the search was for. What has ended stays so, and the journal only grows: what is dead in any
+state of it, however old, is dead. That is why it may be looked for while a driver is at work.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from search.study.history import planned
+from search.study.study import Study
+from search.trial import RETRIED, Trial
+from spaces.durable import STALE
+
+FRESH = 60.0
+"""Seconds for which a driver's newest words are left alone: they may not be on its disk yet."""
+_KEY = re.compile(r"[0-9a-z]+(?:-x\d+)?-r\d+")  # a name in a journal never becomes a path
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """Files of one dead replicate, or left by killed writers (`trial` is None); sizes in bytes."""
+
+    trial: int | None
+    where: str
+    files: tuple[str, ...]
+    size: int
+
+
+def find(study: Study, *, driven: bool) -> Iterator[Waste]:
+    """What may go, trial by trial; `driven` says that a driver is at work meanwhile."""
+    system, place = _place(study)
+    front = {member.number for member in study.pareto()}
+    if study.space.search.duplicates == "replicate":  # another seed may bring any of them back
+        front |= {trial.number for trial in study.trials if trial.outcome == "finished"}
+    alive = [t for t in study.trials if t.number in front or _wanted(t, driven)]
+    looked = {key for trial in alive for key in _keys(study, trial)}
+    for trial in study.trials:
+        for key in {*_former(trial), *_keys(study, trial)} - looked:
+            looked.add(key)  # a network that crashed twice has two trials of one key
+            found = _files(system, f"{place}/{key}") if _KEY.fullmatch(key) else {}
+            if found:
+                yield Waste(trial.number, f"{place}/{key}", tuple(found), sum(found.values()))
+    left = dict(_leftovers(study.folder, stale=STALE if driven else 0.0))
+    if left:
+        yield Waste(None, str(study.folder), tuple(left), sum(left.values()))
+
+
+def remove(study: Study, waste: Waste) -> int:
+    """Remove what was found; bytes that this call has freed, not another one beside it."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    system = LocalFileSystem() if waste.trial is None else _place(study)[0]
+    freed = 0
+    for file in waste.files:
+        with suppress(FileNotFoundError):
+            size = int(system.size(file))
+            system.rm_file(file)
+            freed += size
+    if waste.trial is not None:
+        with suppress(Exception):  # not empty, or no folders there
+            system.rmdir(waste.where)
+    return freed
+
+
+def kept(study: Study, waste: Collection[Waste]) -> int:
+    """Bytes of the study's checkpoints that stay."""
+    system, place = _place(study)
+    folders = {f"{place}/{key}" for trial in study.trials for key in _keys(study, trial)}
+    folders -= {each.where for each in waste}
+    return sum(sum(_files(system, folder).values()) for folder in folders)
+
+
+def held(study: Study) -> int | None:
+    """Bytes of all that lies where the study's checkpoints go; None where that cannot be told."""
+    try:
+        system, place = _place(study)
+        found = system.find(place, detail=True)
+    except Exception:  # every kind of store has its own way of being away
+        return None
+    return sum(int(about.get("size") or 0) for about in found.values())
+
+
+def _wanted(trial: Trial, driven: bool) -> bool:
+    """Whether somebody may go on from a trial's checkpoints yet."""
+    if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
+        return True
+    if trial.outcome in ("preempted", "interrupted"):
+        return True
+    if not driven:
+        return False
+    # the same network may be about to train once more, from these very checkpoints
+    again = trial.outcome in RETRIED
+    return again or trial.ended is None or time.time() - trial.ended < FRESH
+
+
+def _keys(study: Study, trial: Trial) -> set[str]:
+    """The run keys of a trial's replicates, of those to come too."""
+    count = max(study.space.search.replicates, planned(trial), len(trial.replicates))
+    return {trial.key_of(replicate) for replicate in range(count)}
+
+
+def _former(trial: Trial) -> set[str]:
+    """Those it had before its batches were cut into smaller parts."""
+    former = []
+    while trial.accumulate > 1:
+        trial = replace(trial, accumulate=trial.accumulate // 2)
+        former += [trial.key_of(known.number) for known in trial.replicates]
+    return set(former)
+
+
+def _place(study: Study) -> tuple[Any, str]:
+    """The file system of the study's checkpoints, and their folder there."""
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+
+    if "://" in study.checkpoints:
+        system, place = url_to_fs(study.checkpoints)
+        return system, str(place).rstrip("/")
+    return LocalFileSystem(), str(Path(study.checkpoints).absolute())
+
+
+def _files(system: Any, folder: str) -> dict[str, int]:
+    """Checkpoints and drafts of them directly in a folder, with their sizes; no links."""
+    system.invalidate_cache()
+    try:
+        listed = system.ls(folder, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {
+        entry["name"]: int(entry["size"] or 0)
+        for entry in listed
+        if entry["type"] == "file"
+        and not entry.get("islink")
+        and entry["name"].endswith((".pt", ".tmp"))
+    }
+
+
+def _leftovers(folder: Path, *, stale: float) -> Iterator[tuple[str, int]]:
+    """Temporary files of writers that were killed, in the study's folder."""
+    now = time.time()
+    for file in sorted(folder.rglob(".*.tmp")):
+        with suppress(OSError):
+            about = file.lstat()
+            if file.is_file() and not file.is_symlink() and now - about.st_mtime >= stale:
+                yield str(file), about.st_size
