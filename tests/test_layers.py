@@ -1,4 +1,4 @@
-"""Imports go one way: spaces <- trainers <- search, and each heavy library has its one place."""
+"""Imports go one way, within search too; each heavy library has its one place."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ FORBIDDEN = {
 }
 ONLY_IN = {"ray": "search/execution/ray_tune/", "mlflow": "search/tracking/in_mlflow.py"}
 """The one file of a library, or its one folder; whoever else wants it asks there."""
+ORDER = (
+    *("errors", "redaction", "trial", "background", "store"),
+    *("front", "sampling", "pruning", "study", "text", "comparison", "beforehand"),
+    *("tracking", "report", "execution", "commands", "cli", "__main__"),
+)
+"""The packages of search and the files beside them: each imports itself and what is before it."""
+UPWARDS = {("search/tracking/following.py", "search.report.document")}
+"""But for these: the report is written of a study, and goes with its run into MLflow."""
 WITHOUT_TORCH = (
     "search/study/",
     "search/sampling/",
@@ -53,6 +61,38 @@ def imported(file: str) -> Iterator[str]:
 def test_imports_point_downwards(file: str) -> None:
     """A file imports nothing from the rooms above it, and no library its room is kept free of."""
     assert not set(imported(file)) & FORBIDDEN[file.partition("/")[0]]
+
+
+def needed(node: ast.AST) -> Iterator[str]:
+    """Dotted names of what a tree imports, inside functions too, but not for its types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from needed(child)
+
+
+def test_every_package_of_search_has_its_place() -> None:
+    """What is new in search stands somewhere in the order; its `__init__.py` alone is apart."""
+    parts = {file.split("/")[1].removesuffix(".py") for file in FILES if file.startswith("search/")}
+    assert parts - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_packages_of_search_import_one_way(package: str) -> None:
+    """A package of search imports none that stands behind it."""
+    later = ORDER[ORDER.index(package) + 1 :]
+    found = {
+        (file, name)
+        for file in FILES
+        if file.startswith((f"search/{package}/", f"search/{package}.py"))
+        for name in needed(ast.parse((ROOT / file).read_text()))
+        if name.startswith(tuple(f"search.{other}." for other in later))
+        or name in {f"search.{other}" for other in later}
+    }
+    assert found == {pair for pair in UPWARDS if pair[0].startswith(f"search/{package}/")}
 
 
 @pytest.mark.parametrize("file", FILES)
