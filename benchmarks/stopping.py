@@ -13,7 +13,7 @@ whole table    every network tried: epochs saved (as a factor), hypervolume lost
 
 What is compared, each with its defaults:
 
-ours              ParetoPruner
+ours              ParetoPruner, and with `promote: 0.3`: stopped trials go on once all are over
 Optuna            Median, Percentile (25), SuccessiveHalving, Hyperband, fed with the accuracy
 multi_metric      the rule of OptunaHub's multi_metric_pruner as it is described: at every step
                   non-dominated ranks of (accuracy, costs); the front goes on, who is beyond the
@@ -61,6 +61,7 @@ NASBENCH = {
 OURS = "ParetoPruner"
 PRUNERS: dict[str, dict[str, Any] | None] = {
     OURS: {"name": OURS},
+    f"{OURS}, promote 0.3": {"name": OURS, "promote": 0.3},
     "Optuna Median": {"name": "MedianPruner"},
     "Optuna Percentile 25": {"name": "PercentilePruner", "percentile": 25.0},
     "Optuna SuccessiveHalving": {"name": "SuccessiveHalvingPruner"},

@@ -124,6 +124,11 @@ def losses(study: Study) -> Iterator[str]:
         yield f"{outcome} {count}: {'... ' if count > 2 else ''}{reasons}"
 
 
+def promoted(trial: Trial) -> str:
+    """That a trial went on after its pruner had stopped it, and why."""
+    return f"promoted: on the front with probability {trial.promoted:.2f}, trained to the end"
+
+
 def over(study: Study) -> Iterator[str]:
     """Why the study is over, where the number of its trials does not say it."""
     ended = study.history.ended

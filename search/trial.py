@@ -123,6 +123,8 @@ class Trial:
     `objectives` is the mean over finished replicates, `spread` their sample standard deviation
     (empty where n < 2); both only when the trial is finished. `accumulate` is the number of parts a
     batch was cut into because the device had no room for it: another recipe than the one proposed.
+    `promoted` is the probability to reach the front for which it was taken up again after its
+    pruner had stopped it; None: it was not.
     `latencies` are its network's on the device that its first epoch was trained on, `images` how
     many train it and how many judge it, None where no worker has said so.
     """
@@ -147,6 +149,7 @@ class Trial:
     accumulate: int = 1
     latencies: tuple[Latency, ...] = ()
     images: tuple[int, int] | None = None
+    promoted: float | None = None
 
     def key_of(self, replicate: int) -> str:
         """The run key of one of its replicates, under which its checkpoints are kept."""

@@ -99,12 +99,15 @@ class Pruner(Component):
     """An Optuna pruner, or ParetoPruner, by its class name, beside it its keyword arguments.
 
     ``among`` says which peers a trial is compared with: ``all``, as in Optuna, or those that are
-    ``cheaper``. PatientPruner has another pruner as ``wrapped``.
+    ``cheaper``. PatientPruner has another pruner as ``wrapped``. With ``promote`` no stop is final
+    before all trials are over: then a stopped one whose probability to reach the front is at least
+    that goes on from its checkpoint to its last epoch.
     """
 
     name: str
     among: Literal["all", "cheaper"] = "all"
     wrapped: Pruner | None = None
+    promote: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _can_prune(self) -> Pruner:

@@ -73,17 +73,20 @@ class _Events:
     def __init__(self, colored: bool) -> None:
         self._colored = colored
         self._began = time.time()
-        self._ended: set[int] = set()
+        self._ended: dict[int, float | None] = {}  # trial -> what it had been promoted for
         self._seeds: set[tuple[int, int]] = set()
         self._attempts: dict[int, int] = {}
 
     def news(self, study: Study) -> Iterator[tuple[Trial, str]]:
-        """One line for every trial that ended, and for every attempt that goes again."""
+        """One line for every trial that ended, was promoted, or has an attempt that goes again."""
         for trial in study.trials:
-            if trial.number in self._ended:
+            if self._ended.get(trial.number, ...) == trial.promoted:
                 continue
+            if trial.number in self._ended:
+                del self._ended[trial.number]
+                yield trial, f"{text.clean(trial.name)} {text.promoted(trial)}"
             if trial.outcome is not None:
-                self._ended.add(trial.number)
+                self._ended[trial.number] = trial.promoted
                 if (trial.ended or 0) >= self._began - 1e-3:
                     yield trial, self._end(study, trial)
                 continue
@@ -92,7 +95,7 @@ class _Events:
                 if attempt.outcome is None:
                     break
                 self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
-                again = attempt.outcome not in ("finished", "interrupted")
+                again = attempt.outcome not in ("finished", "interrupted", "pruned")
                 if again and (attempt.ended or 0) >= self._began - 1e-3:
                     reason = text.clean(attempt.reason)
                     ended = f"{text.clean(trial.name)} {self._word(attempt.outcome)}"

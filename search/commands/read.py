@@ -167,6 +167,8 @@ def _told(study: Study, trial: Trial) -> Iterator[str]:
     yield f"{text.clean(trial.name)}: {state}"
     if trial.reason:
         yield f"  why        {text.clean(trial.reason)}"
+    if trial.promoted is not None:
+        yield f"  promoted   {text.promoted(trial).partition(': ')[2]}"
     costs = "  ".join(f"{name} {value:,.0f}" for name, value in trial.costs.items())
     if trial.objectives is not None:
         on = any(member.number == trial.number for member in study.pareto())

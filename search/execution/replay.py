@@ -107,9 +107,9 @@ def simulate(
     study = _study(recorded, pruner, sampler, seed, lambda: float(now))
     lanes: list[_Lane | None] = [None] * workers
     finished: list[int] = []
-    stopped: list[int] = []
+    stopped: dict[int, int] = {}  # row -> the epochs that it has trained
     after: list[int] = []
-    spent = ended = whole = 0
+    spent = 0
     while budget is None or spent < budget:
         for worker, lane in enumerate(lanes):
             if lane is None and (assignment := study.next()) is not None:
@@ -126,13 +126,17 @@ def simulate(
             if ending is None:
                 continue
             study.end(lane.assignment.trial, 0, ending)
-            row, length = lane.network.number, lane.network.epochs
-            whole += length
-            ended += lane.trained
-            (finished if ending.outcome == "finished" else stopped).append(row)
-            after += [spent] if ending.outcome == "finished" else []
+            row = lane.network.number
+            stopped.pop(row, None)  # promoted since
+            if ending.outcome == "finished":
+                finished.append(row)
+                after.append(spent)
+            else:
+                stopped[row] = lane.trained
             lanes[worker] = None
-    return Run(tuple(finished), tuple(stopped), spent, ended, whole, tuple(after))
+    lengths = {row: recorded.trials[row].epochs for row in (*finished, *stopped)}
+    ended = sum(lengths[row] for row in finished) + sum(stopped.values())
+    return Run(tuple(finished), tuple(stopped), spent, ended, sum(lengths.values()), tuple(after))
 
 
 def compared(
@@ -211,7 +215,7 @@ class _Lane:
     def __init__(self, assignment: Assignment, network: Trial) -> None:
         self.assignment = assignment
         self.network = network
-        self.trained = 0
+        self.trained = assignment.known
 
     def train(self, study: Study) -> Ending | None:
         """One epoch more; how the attempt ends, if it does."""

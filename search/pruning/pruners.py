@@ -67,8 +67,11 @@ def _wrapped(spec: object, costs: Mapping[str, float] | None) -> BasePruner | No
     if not isinstance(spec, Mapping):
         raise SpecError("wrapped", f"a pruner is a mapping (got {spec!r}; allowed {{name: ...}})")
     inner = dict(spec)
-    if inner.pop("among", "all") != "all":
-        raise SpecError("wrapped.among", "it belongs to the outer pruner (allowed: leave it out)")
+    for key, usual in (("among", "all"), ("promote", None)):
+        if inner.pop(key, usual) != usual:
+            raise SpecError(
+                f"wrapped.{key}", "it belongs to the outer pruner (allowed: leave it out)"
+            )
     try:
         return pruner(inner, costs=costs)
     except SpecError as error:
@@ -129,6 +132,7 @@ class Pruning:
             SpecError: for a pruner that cannot be built.
         """
         self._spec = dict(spec or {"name": "NopPruner"})
+        self._spec.pop("promote", None)  # the study's own: see `search.study.promotion`
         self._among = self._spec.pop("among", None) or "all"
         if self._among not in ("all", "cheaper"):
             raise SpecError("among", f"no such peers (got {self._among!r}; allowed all, cheaper)")
@@ -151,6 +155,7 @@ class Pruning:
         self._epochs: dict[int, int | None] = {}
         self._curves: dict[int, dict[int, float]] = {}
         self._answers: dict[int, tuple[int, str | None]] = {}
+        self._promoted: set[int] = set()
 
     def begin(self, number: int, costs: Mapping[str, float], *, epochs: int | None = None) -> None:
         """A trial starts training, for `epochs` epochs in all. Beginning again changes nothing.
@@ -191,6 +196,11 @@ class Pruning:
         if self._rungs is not None:
             self._rungs.drop(number)
 
+    def promote(self, number: int) -> None:
+        """A trial that was stopped goes on, to its end: nobody is asked about it again."""
+        self._promoted.add(number)
+        self._peers.reopen(self._trials[number]._trial_id)
+
     def stop(self, number: int) -> str | None:
         """Why the trial should stop now, in words and with its rivals; None: it goes on.
 
@@ -198,7 +208,7 @@ class Pruning:
         are compared with, but the answer is None: the trial is trained, there is nothing to save.
         """
         known = len(self._curves[number])
-        if known == 0:
+        if known == 0 or number in self._promoted:
             return None
         if self._answers.get(number, (0, None))[0] != known:
             self._answers[number] = known, self._ask(number)
@@ -272,6 +282,11 @@ class _Peers(InMemoryStorage):
         trial = self.get_trial(trial_id)
         trial.intermediate_values = {}
         trial.system_attrs = {}
+
+    def reopen(self, trial_id: int) -> None:
+        """Let a trial that was told go on, its reports kept."""
+        trial = self.get_trial(trial_id)
+        trial.state, trial.value, trial.datetime_complete = TrialState.RUNNING, None, None
 
     def get_all_trials(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.redaction import redacted
-from search.study import further, verdict
+from search.study import further, promotion, verdict
 from search.study.facts import Facts
 from search.study.history import is_open, replicate_of
 from search.study.journal import Ledger
@@ -50,6 +50,8 @@ class Deciding(Facts):
         self._clock = clock
         self._queue = Waiting(space, self.history)
         self._members: tuple[int, dict[int, float] | None] = (-1, None)  # at so many seeds
+        # who is due, as long as so many have ended in each way
+        self._stopped: tuple[tuple[int, ...] | None, promotion.Promotion | None] = (None, None)
 
     def next(self) -> Assignment | None:
         """The next attempt to hand to a worker; None when there is nothing to hand out just now.
@@ -57,7 +59,7 @@ class Deciding(Facts):
         After None, either something is running (ask again when it has ended) or `done` holds.
         What the budget does not pay for, beside what runs, is not handed out.
         """
-        if not self._queue and not self._propose() and not self._doubt():
+        if not self._queue and not (self._propose() or self._promote() or self._doubt()):
             return None
         place = self._queue.take(lambda place: not self._unpaid(*place))
         return None if place is None else self._assignment(*place)
@@ -214,7 +216,7 @@ class Deciding(Facts):
         for trial in self.history.trials.values():
             if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
                 return False
-        return bool(self.why_done) and self._doubted is None
+        return bool(self.why_done) and self._promotable is None and self._doubted is None
 
     @property
     def why_done(self) -> str:
@@ -251,6 +253,34 @@ class Deciding(Facts):
             if self._queue and self.space.arms is None:
                 return True
         return bool(self._queue)
+
+    def _promote(self) -> bool:
+        """Take up a stopped trial that may reach the front after all; True: there is one."""
+        due = self._promotable
+        if due is None:
+            return False
+        self._record("promote", trial=due.trial, chance=round(due.chance, 4))
+        self._queue.append((due.trial, 0))
+        self._stopped = None, None
+        return True
+
+    @property
+    def _promotable(self) -> promotion.Promotion | None:
+        """The stopped trial that is due once nothing more is proposed; see `search.study.promotion`."""
+        pruner = self.space.search.pruner
+        if pruner is None or pruner.promote is None or self._hopeless or not self.why_done:
+            return None
+        outcomes = tuple(self.outcomes().values())
+        if self._stopped[0] != outcomes:
+            due = promotion.following(
+                self.trials,
+                self.objectives,
+                least=pruner.promote,
+                dismissed=self.history.dismissed,
+            )
+            self._stopped = outcomes, due
+        due = self._stopped[1]
+        return None if due is None or self._unpaid(due.trial, 0) else due
 
     def _doubt(self) -> bool:
         """Queue a further seed where the front is least certain; True: there is one."""

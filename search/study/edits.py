@@ -33,6 +33,7 @@ FREE = (
     "search.max_concurrent",
     "search.mirror",
     "search.oom",
+    "search.pruner.promote",
     "search.resources",
     "search.timeouts",
     "search.tracking",
@@ -40,6 +41,7 @@ FREE = (
 )
 """Keys that any driver may change: no result and no proposal depends on them."""
 GROWING = "search.replicates"
+GOES_ON = ("search.budget", "search.further", "search.pruner.promote")
 
 
 def changes(old: Space, new: Space) -> dict[str, tuple[Any, Any]]:
@@ -57,7 +59,7 @@ def free(key: str, old: Any, new: Any) -> bool:
 
 def longer(key: str) -> bool:
     """Whether a study that had come to its end may have more to do where that key has changed."""
-    return key == GROWING or key.startswith(("search.budget", "search.further"))
+    return key == GROWING or key.startswith(GOES_ON)
 
 
 def told(found: dict[str, tuple[Any, Any]], *, lines: int = 3) -> str:

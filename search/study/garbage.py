@@ -41,7 +41,7 @@ def find(study: Study, *, driven: bool) -> Iterator[Waste]:
     front = {member.number for member in study.pareto()}
     if study.space.search.duplicates == "replicate":  # another seed may bring any of them back
         front |= {trial.number for trial in study.trials if trial.outcome == "finished"}
-    alive = [t for t in study.trials if t.number in front or _wanted(t, driven)]
+    alive = [t for t in study.trials if t.number in front or _wanted(study, t, driven)]
     looked = {key for trial in alive for key in _keys(study, trial)}
     for trial in study.trials:
         for key in {*_former(trial), *_keys(study, trial)} - looked:
@@ -89,8 +89,11 @@ def held(study: Study) -> int | None:
     return sum(int(about.get("size") or 0) for about in found.values())
 
 
-def _wanted(trial: Trial, driven: bool) -> bool:
+def _wanted(study: Study, trial: Trial, driven: bool) -> bool:
     """Whether somebody may go on from a trial's checkpoints yet."""
+    pruner = study.space.search.pruner
+    if trial.outcome == "pruned" and pruner is not None and pruner.promote is not None:
+        return study.history.ended is None and trial.number not in study.history.dismissed
     if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
         return True
     if trial.outcome in ("preempted", "interrupted"):

@@ -24,8 +24,9 @@ class History:
     `versions` are the last driver's.
     `spelled` is the space as the last of them writes it, `edits` are the changes of the space since
     it began, key -> (old, new), one for each driver. `stopping` holds the trials that a person has
-    stopped, `lately` those that ended since the last driver began, in that order; with `proven` one
-    has come through, ever. `latencies` are all that were measured of a network, by identity.
+    stopped and that are not over yet, `dismissed` all that one ever has, `lately` those that ended
+    since the last driver began, in that order; with `proven` one has come through, ever.
+    `latencies` are all that were measured of a network, by identity.
     `touched` gathers the numbers of trials that have changed; whoever looks clears it. `spending`
     is what it has cost.
     """
@@ -47,6 +48,7 @@ class History:
         self.ended: str | None = None
         self.halted: str | None = None
         self.stopping: dict[int, str] = {}
+        self.dismissed: set[int] = set()
         self.lately: list[int] = []
         self.proven = False
         self.latencies: dict[str, tuple[Latency, ...]] = {}
@@ -111,6 +113,9 @@ class History:
                 self._trial(record)
             case "stop":
                 self.stopping[record["trial"]] = record["reason"]
+                self.dismissed.add(record["trial"])
+            case "promote":
+                self._promote(record)
             case "edit":
                 self.edits.append(record["changes"])
             case "note":
@@ -230,6 +235,18 @@ class History:
             spread=record["spread"],
             ended=record["time"],
         )
+
+    def _promote(self, record: Record) -> None:
+        """A trial that was stopped is open again, and so is its first replicate."""
+        trial = replace(
+            self.trials[record["trial"]],
+            promoted=record["chance"],
+            outcome=None,
+            reason="",
+            ended=None,
+        )
+        first = replace(trial.replicates[0], outcome=None, reason="")
+        self._put(trial, first)
 
     def _counted(self, record: Record) -> Trial:
         """The trial of a record, with the images that train and judge it where that says so."""

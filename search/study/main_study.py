@@ -46,6 +46,7 @@ class MainStudy:
         self._space = space
         self._asked: optuna.Trial | None = None
         self._number: dict[int, int] = {}  # our trial -> its Optuna number, until it is told
+        self._told: dict[int, int] = {}  # our trial that was pruned -> its Optuna number
         self._waiting: dict[int, list[int]] = {}  # our trial -> duplicates that wait for its end
         self._notes: dict[str, Any] = {}  # what the sampler has noted in the study itself
         self._goals = [
@@ -123,6 +124,8 @@ class MainStudy:
     def tell(self, trial: Trial) -> None:
         """The trial is over: tell it, and the duplicates that waited for it."""
         number = self._number.pop(trial.number, None)
+        if number is not None and trial.outcome == "pruned":
+            self._told[trial.number] = number
         numbers = ([] if number is None else [number]) + self._waiting.pop(trial.number, [])
         for told in numbers:
             if trial.objectives is not None:
@@ -135,6 +138,22 @@ class MainStudy:
                 state = TrialState.FAIL if lost else TrialState.PRUNED
                 self.optuna.tell(told, state=state)
                 self._storage.over(told, None)
+
+    def promote(self, trial: int) -> None:
+        """A trial that was told PRUNED goes on: as another trial at the same point, since what is
+        told stays told.
+        """
+        told = self.optuna.get_trials(deepcopy=False)[self._told[trial]]
+        self.optuna.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=told.params,
+                distributions=told.distributions,
+                system_attrs=told.system_attrs,
+            )
+        )
+        self._number[trial] = len(self.optuna.get_trials(deepcopy=False)) - 1
+        self._storage.going.add(self._number[trial])
 
     def waits(self, trial: int) -> bool:
         """Whether a duplicate waits for that trial's end."""

@@ -77,6 +77,8 @@ class Memory:
         if kind == "ask":
             epochs = record["config"]["training"]["epochs"]
             self.pruning.begin(record["trial"], record["costs"], epochs=epochs)
+        elif kind == "promote":
+            self.pruning.promote(record["trial"])
         elif kind in {"epoch", "end"} and record["replicate"] == 0:
             self._fold_first_replicate(record)
 

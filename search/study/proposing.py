@@ -119,6 +119,8 @@ class Proposing:
             trial = history.trials[record["of"]]
             if record["replicate"] is None and trial.outcome is not None:
                 self.main.tell(trial)
+        elif kind == "promote":
+            self.main.promote(record["trial"])
         elif kind == "trial":
             trial = history.trials[record["trial"]]
             self.main.tell(trial)

@@ -147,6 +147,8 @@ def _tags(trial: Trial, study: Study, outcome: str) -> dict[str, str]:
         tags["eca.aliases"] = str(len(trial.aliases))
     if trial.accumulate > 1:  # after `oom: halve_batch`: not the recipe that was proposed
         tags["eca.accumulate"] = str(trial.accumulate)
+    if trial.promoted is not None:
+        tags["eca.promoted"] = f"{trial.promoted:.2f}"
     if trial.reason:  # on one line: it is a column of the table of failures
         tags["eca.reason"] = " ".join(redacted(trial.reason).split())
     if confirms := study.space.search.confirms:

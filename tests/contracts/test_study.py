@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -270,6 +270,29 @@ def test_the_pruner_stops_a_training_midway(
     assert nothing_runs(study)
 
 
+def test_a_promoted_trial_ends_as_if_undisturbed(
+    go: Callable[..., Study], write_space: WriteSpace
+) -> None:
+    """Half of the networks stop after an epoch; whoever may reach the front after all goes on from
+    its checkpoint, on whatever worker is free, to the numbers of a search that stops nobody.
+    """
+    pruner = "pruner: {name: MedianPruner, n_startup_trials: 4, promote: 0.001}"
+    width = "{choice: [0.25, 0.5, 0.75, 1.0]}"
+    study = go(write_space(width=width, trials=8, search=pruner))
+    whole = go(write_space(name="whole", width=width, trials=8))
+
+    promoted = [trial for trial in study.trials if trial.promoted is not None]
+    assert promoted
+    curves = {trial.key: trial.replicates[0].curve for trial in whole.trials}
+    for trial in promoted:
+        (replicate,) = trial.replicates
+        assert [attempt.outcome for attempt in replicate.attempts] == ["pruned", "finished"]
+        assert sum(attempt.epochs for attempt in replicate.attempts) == 3  # none once more
+        assert without_times(replicate.curve) == without_times(curves[trial.key])
+    assert nothing_runs(study)
+    assert search.load(study.folder).trials == study.trials
+
+
 @pytest.mark.parametrize(
     ("fault", "outcome", "attempts"),
     [("raise", "crashed", 2), ("nan", "diverged", 1), ("oom", "oom", 1)],
@@ -371,12 +394,13 @@ def test_a_training_that_ends_its_process_is_resumed(
 
 def timeless(study: Study) -> list[list[dict[str, float]]]:
     """Every curve, without what a clock says."""
+    return [without_times(r.curve) for trial in study.trials for r in trial.replicates]
+
+
+def without_times(curve: Iterable[dict[str, float]]) -> list[dict[str, float]]:
+    """A curve, without what a clock says."""
     clocks = {"seconds", "images_per_second"}
-    return [
-        [{k: v for k, v in epoch.items() if k not in clocks} for epoch in r.curve]
-        for trial in study.trials
-        for r in trial.replicates
-    ]
+    return [{k: v for k, v in epoch.items() if k not in clocks} for epoch in curve]
 
 
 @pytest.mark.ray

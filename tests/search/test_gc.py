@@ -84,6 +84,25 @@ def test_the_front_and_what_may_go_on_is_kept(synthetic: Synthetic, uri: dict[st
     assert clean(study) == 0
 
 
+def test_who_may_be_promoted_is_kept_until_the_end(synthetic: Synthetic) -> None:
+    """With `promote` a pruned trial's checkpoints stay, unless a person stopped it, as long as the
+    study is not over.
+    """
+    pruner = {"name": "ThresholdPruner", "lower": 0.0, "promote": 0.99}
+    study = synthetic(trials=2, pruner=pruner)
+    pruned, stopped = go(study, "pruned"), begin(study, 0.5)
+    study.stop(stopped.trial)
+    study.end(stopped.trial, 0, Ending("pruned", "stopped by hand"))
+    kept, gone = store(study, pruned), store(study, stopped)
+    study.commit()
+    assert clean(study) == SIZE
+    assert (there(study, kept), there(study, gone)) == (True, False)
+    study.close()
+    assert study.history.ended
+    assert clean(study) == SIZE
+    assert not there(study, kept)
+
+
 def test_the_replicates_of_a_dead_trial_go_with_it(synthetic: Synthetic) -> None:
     """All of their checkpoints; a trial that lacks one yet is alive."""
     study = synthetic(replicates=2)

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,35 @@ def test_a_line_for_every_trial_that_ends(study: Study) -> None:
     costs = f"params {trial.costs['params']:,.0f}  macs {trial.costs['macs']:,.0f}"
     assert second == f"{trial.name} finished val_accuracy 0.8000  {costs} (2 of 4)"
     assert first.endswith("(1 of 4)")
+
+
+def test_a_promotion_has_a_line_of_its_own(synthetic: Callable[..., Study]) -> None:
+    """A trial that ended as pruned, went on, and ended as finished: three lines, in that order,
+    whether somebody looks while it runs again or not.
+    """
+    for looked in (False, True):
+        study = synthetic(pruner={"name": "ThresholdPruner", "lower": 0.3, "promote": 0.001})
+        stream = io.StringIO()
+        lines = Lines(stream)
+        while (given := study.next()) is not None:
+            if looked or not given.known:
+                lines(study)
+            number = given.trial
+            study.start(given, "here")
+            if looked:
+                lines(study)
+            for epoch in range(given.known + 1, 4):
+                value = 0.4 + (number if epoch > 1 else number * 5 % 8) / 20
+                value = 0.25 if number == 3 and epoch == 1 else value
+                if study.report(number, 0, {"epoch": epoch, "val_accuracy": value}):
+                    break
+            else:
+                study.end(number, 0, Ending("finished", ""))
+        lines(study)
+        told = [line for line in stream.getvalue().splitlines() if line.startswith("#003 ")]
+        assert [line.split()[2].rstrip(":") for line in told] == ["pruned", "promoted", "finished"]
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
 
 
 def test_a_further_seed_has_a_line_of_its_own(tmp_path: Path) -> None:

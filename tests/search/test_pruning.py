@@ -90,6 +90,15 @@ def test_every_optuna_pruner_is_known() -> None:
             "wrapped.among",
             "outer pruner",
         ),
+        (
+            {
+                "name": "PatientPruner",
+                "patience": 1,
+                "wrapped": {"name": "MedianPruner", "promote": 0.3},
+            },
+            "wrapped.promote",
+            "outer pruner",
+        ),
         ({"name": "ThresholdPruner"}, "name", "lower or upper"),
         ({"name": "ParetoPruner", "reduction_factor": 1}, "reduction_factor", "at least 2"),
         ({"name": "ParetoPruner", "first_rung": 0}, "first_rung", "at least 1"),

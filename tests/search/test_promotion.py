@@ -1,0 +1,193 @@
+"""A stopped trial that may reach the front after all goes on, once all trials are proposed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from search.study.promotion import FEW, Line
+from search.study.study import Study
+from search.trial import Assignment, Ending
+
+Synthetic = Callable[..., Study]
+THRESHOLD = {"name": "ThresholdPruner", "lower": 0.3, "promote": 0.3}
+"""Stops whoever is below 0.3 after an epoch."""
+
+
+def curve(width: float, *, slow: float) -> list[float]:
+    """Wider is better in the end, but a first epoch tells nothing of it. Networks of one width are
+    `slow` to start, and better than their size.
+    """
+    first, last = 0.4 + 0.02 * (12 * width % 8), 0.5 + width / 5
+    return [0.25, 0.4, last + 0.1] if width == slow else [first, (first + last) / 2, last]
+
+
+def train(study: Study, given: Assignment, *, slow: float) -> list[int]:
+    """One attempt until it ends; the epochs that it trains."""
+    values = curve(study.history.trials[given.trial].values["backbone.width"], slow=slow)
+    study.start(given, "here")
+    trained = []
+    for epoch in range(given.known + 1, len(values) + 1):
+        trained.append(epoch)
+        if study.report(given.trial, 0, {"epoch": epoch, "val_accuracy": values[epoch - 1]}):
+            return trained
+    study.end(given.trial, given.replicate, Ending("finished", ""))
+    return trained
+
+
+def go(study: Study, *, slow: float = 0.5, most: int = 100) -> list[tuple[int, list[int]]]:
+    """Train one after the other; which trials, and the epochs of each attempt."""
+    went: list[tuple[int, list[int]]] = []
+    while len(went) < most and (given := study.next()) is not None:
+        assert not study.done
+        went.append((given.trial, train(study, given, slow=slow)))
+    return went
+
+
+def test_a_stopped_trial_goes_on_to_the_front(synthetic: Synthetic) -> None:
+    """It is taken up where it was left when all others are over, is asked about no more, and counts
+    as if it had never been stopped: for the front, the sampler and the counts.
+    """
+    study = synthetic(pruner=THRESHOLD)
+    went = go(study, most=8)
+    assert study.trials[1].outcome == "pruned"
+    assert study.outcomes() == {"finished": 7, "pruned": 1, "failed": 0}
+    assert not study.done
+
+    assert go(study) == [(1, [2, 3])]
+    assert dict(went)[1] == [1]
+    trial = study.trials[1]
+    assert (trial.outcome, trial.reason, trial.promoted is not None) == ("finished", "", True)
+    assert [epoch["val_accuracy"] for epoch in trial.replicates[0].curve] == curve(0.5, slow=0.5)
+    assert [a.outcome for a in trial.replicates[0].attempts] == ["pruned", "finished"]
+    assert 1 in {member.number for member in study.pareto()}
+    assert study.outcomes() == {"finished": 8, "pruned": 0, "failed": 0}
+    assert study.done
+    told = [t for t in study.optuna.trials if t.params["backbone.width"] == 0.5]
+    assert [t.state.name for t in told] == ["PRUNED", "COMPLETE"]
+    assert told[1].values == [curve(0.5, slow=0.5)[-1], 500.0, 500.0]
+    assert study.history.spending.spent(None).epochs == 7 * 3 + 3
+
+
+def test_without_the_key_a_stop_is_final(synthetic: Synthetic) -> None:
+    """The same study ends with the trial stopped."""
+    study = synthetic(pruner={"name": "ThresholdPruner", "lower": 0.3})
+    assert len(go(study)) == 8
+    assert study.done
+    assert study.trials[1].outcome == "pruned"
+
+
+def test_who_has_no_chance_stays_stopped(synthetic: Synthetic) -> None:
+    """The same trial where a higher probability is asked for than it has."""
+    study = synthetic(pruner=THRESHOLD)
+    go(study)
+    chance = study.trials[1].promoted
+    assert chance is not None
+    assert 0.3 <= chance < 0.9
+    study.close()
+    (study.folder / "journal.jsonl").unlink()
+    study = synthetic(pruner={**THRESHOLD, "promote": chance + 0.01})
+    assert len(go(study)) == 8
+    assert study.done
+
+
+def test_a_line_needs_a_few(synthetic: Synthetic) -> None:
+    """With fewer than `FEW` finished nobody is promoted; with one more the likeliest is."""
+    for finished, promoted in ((FEW - 1, 0), (FEW, 1)):
+        study = synthetic(trials=finished + 1, pruner=THRESHOLD)
+        assert len(go(study)) == finished + 1 + promoted
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def test_what_a_person_stopped_stays_stopped(synthetic: Synthetic) -> None:
+    """`stop STUDY --trial 1` is no opinion of a pruner's."""
+    study = synthetic(pruner={**THRESHOLD, "lower": 0.0})
+    first = study.next()
+    assert first is not None
+    train(study, first, slow=0.5)
+    given = study.next()
+    assert given is not None
+    study.start(given, "here")
+    study.stop(given.trial)
+    assert study.report(given.trial, 0, {"epoch": 1, "val_accuracy": 0.9}) is not None
+    go(study, slow=math.nan)
+    assert study.done
+    assert study.trials[1].outcome == "pruned"
+
+
+def test_a_driver_that_dies_at_a_promotion_takes_it_up(synthetic: Synthetic) -> None:
+    """The journal says who was promoted: its next driver hands it out at once, and the pruner that
+    had stopped it is not asked again.
+    """
+    study = synthetic(pruner=THRESHOLD)
+    go(study, most=8)
+    given = study.next()
+    assert given is not None
+    study.start(given, "here")
+    assert study.report(1, 0, {"epoch": 2, "val_accuracy": 0.1}) is None  # below the threshold
+    study.close()
+
+    again = Study.drive(study.folder, study.space, lambda values: pytest.fail("nothing is asked"))
+    try:
+        assert again.trials[1].promoted == study.trials[1].promoted
+        given = again.next()
+        assert given is not None
+        assert (given.trial, given.attempt, given.known) == (1, 3, 2)
+        train(again, given, slow=0.5)
+        assert again.done
+        read = Study.read(study.folder, study.space)
+        assert read.trials == again.trials
+    finally:
+        again.close()
+
+
+def test_the_budget_holds(synthetic: Synthetic) -> None:
+    """What is left pays for the two epochs that lack, or nobody is promoted."""
+    for epochs, promoted in ((7 * 3 + 1 + 1, False), (7 * 3 + 1 + 2, True)):
+        study = synthetic(pruner=THRESHOLD, budget={"epochs": epochs})
+        assert len(go(study)) == 8 + promoted
+        assert study.done
+        assert study.history.spending.spent(None).epochs <= epochs
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def test_further_seeds_come_last(synthetic: Synthetic) -> None:
+    """A promoted trial may be on the front: doubts are cleared when all trials are over."""
+    study = synthetic(pruner=THRESHOLD, further={"seeds": 2, "most": 3})
+    numbers = [number for number, _ in go(study)]
+    assert numbers[8] == 1
+    assert len(numbers) == 8 + 1 + 2
+
+
+def test_a_line_is_the_textbook_s() -> None:
+    """Slope, error and the prediction interval, against scipy's regression of random points: the
+    interval's bound at probability p gives p (Draper & Smith, Applied Regression Analysis, 3rd
+    edition, section 3.1).
+    """
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=9)
+    y = 0.7 * x + draw.normal(scale=0.1, size=9)
+    line, oracle = Line.through(x, y), stats.linregress(x, y)
+    assert line.slope == pytest.approx(oracle.slope, rel=1e-12)
+    residuals = y - (oracle.intercept + oracle.slope * x)
+    error = residuals @ residuals / 7
+    for at in (-2.0, 0.0, 3.0):
+        deviation = math.sqrt(
+            error * (1 + 1 / 9 + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+        )
+        for p in (0.05, 0.5, 0.9):
+            bound = oracle.intercept + oracle.slope * at + stats.t.ppf(p, 7) * deviation
+            assert line.below(bound, at) == pytest.approx(p, rel=1e-9)
+
+
+def test_a_line_through_equal_points() -> None:
+    """Who all began and ended alike leaves no doubt, and no division by zero."""
+    flat = Line.through([0.5] * 5, [0.2] * 5)
+    assert (flat.below(0.3, 0.5), flat.below(0.1, 0.5)) == (1.0, 0.0)
+    assert flat.below(math.inf, 0.5) == 1.0
