@@ -266,7 +266,7 @@ class Deciding(Facts):
 
     @property
     def _promotable(self) -> promotion.Promotion | None:
-        """The stopped trial that is due once nothing more is proposed; see `search.study.promotion`."""
+        """The stopped trial that is due once nothing more is proposed; see `promotion`."""
         pruner = self.space.search.pruner
         if pruner is None or pruner.promote is None or self._hopeless or not self.why_done:
             return None
