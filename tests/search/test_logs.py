@@ -264,7 +264,7 @@ def test_a_worker_that_is_killed(tmp_path: Path, assignment: Callable[[str], Ass
     given = json.dumps([asdict(assignment("kill")), asdict(place(tmp_path, alone=True))])
     script = (
         "import json, sys\n"
-        "from search import worker\n"
+        "from search.execution import worker\n"
         "from search.trial import Assignment\n"
         "assignment, workplace = json.loads(sys.argv[1])\n"
         f"workplace['plugins'] = [{str(PLUGIN)!r}]\n"

@@ -170,7 +170,7 @@ def test_planning_without_a_file_stays_without_torch_s_weights() -> None:
     """A space that names none pays nothing for it."""
     code = (
         "import sys, spaces\n"
-        "from search import preflight\n"
+        "from search.beforehand import preflight\n"
         "assert preflight.pretrained(spaces.load('digits')) == []\n"
         "sys.exit('torch' in sys.modules)"
     )
