@@ -30,7 +30,9 @@ def test_what_is_tested_as_oldest_is_what_is_allowed() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_oldest_ray_and_mlflow_search(tmp_path: Path) -> None:
-    """Laid over the environment, they run real searches, recorded in MLflow, on both executors."""
+    """Laid over the environment, they run real searches, recorded in MLflow, on both executors: one
+    whose driver is killed and resumed among them, and a trial of two processes.
+    """
     packages = tmp_path / "oldest"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--target", str(packages), "-r", str(OLDEST)], check=True)
@@ -44,7 +46,8 @@ def test_the_oldest_ray_and_mlflow_search(tmp_path: Path) -> None:
     )
     pins = _pins(OLDEST)
     assert told.stdout.split() == [pins["ray"], pins["mlflow"]]
-    tests = ["tests/contracts/test_study.py", "-k", "ends_with_a_front or first_report"]
+    chosen = "ends_with_a_front or first_report or killed_midway or two_processes_make"
+    tests = ["tests/contracts/test_study.py", "tests/faults/test_ray_team.py", "-k", chosen]
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,

@@ -138,6 +138,29 @@ def test_without_its_token_a_cluster_is_not_entered(
     assert not (tmp_path / "runs").exists()
 
 
+def test_two_nodes_train_one_trial(nodes: Nodes, write_space: WriteSpace, tmp_path: Path) -> None:
+    """A trial of two processes where no node has room for both: each takes one, to the figures of
+    one process but for the order of sums (float32; of 60 images two may be seen otherwise).
+    """
+    small = {"trials": 1, "width": "0.25", "attention": "{name: eca}", "epochs": 2}
+    team = "resources: {cpu: 2, processes: 2}"
+    alone = search.run(write_space(**small), out=tmp_path / "alone", executor="inprocess")
+    ran = subprocess.run(
+        nodes.command(write_space(**small, search=team), tmp_path / "both"),
+        env=nodes.environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    (one,), (two,) = alone.trials, search.load(tmp_path / "both" / "small").trials
+    assert one.key == two.key
+    assert len(two.replicates[0].curve) == 2
+    for some, others in zip(one.replicates[0].curve, two.replicates[0].curve, strict=True):
+        assert others["train_loss"] == pytest.approx(some["train_loss"], rel=5e-3)
+        assert others["val_accuracy"] == pytest.approx(some["val_accuracy"], abs=2 / 60 + 1e-9)
+
+
 def workers(folder: Path) -> list[str]:
     """Who has taken up attempts so far, also while somebody writes the journal."""
     try:
