@@ -77,18 +77,26 @@ def test_the_scale_page_s_table_is_its_results() -> None:
 
 
 def test_the_stopping_page_s_table_is_its_results() -> None:
-    """Worst and mean gain of every pruner over the kept settings, as the page shows them."""
+    """Worst and mean gain of every pruner over the kept settings, and what whole tables save and
+    lose, as the page shows them.
+    """
     kept = json.loads(max((ROOT / "benchmarks" / "results").glob("stopping-*")).read_text())
     page = (ROOT / "docs" / "stopping.md").read_text()
     shown = re.findall(r"^\| ([^|]+) \| ([+-]?\.\d{3}) \| ([+-]?\.\d{3}) \|$", page, re.MULTILINE)
-    tables = kept["tables"].values()
+    tables = [table["rows"] for table in kept["tables"].values()]
     called = {"rule of OptunaHub's multi_metric_pruner": "multi_metric rule"}
-    assert len(shown) == len(next(iter(tables)))
+    assert len(shown) == len(tables[0])
     for said, worst, mean in shown:
         name = called.get(said, said.replace("'s ", " "))
         gains = [table[name][f"budget {size}"]["gain"] for table in tables for size in (20, 50)]
         assert float(worst) == pytest.approx(min(gains), abs=5e-4), said  # three decimals are kept
         assert float(mean) == pytest.approx(sum(gains) / len(gains), abs=6e-4), said
+        cells = []
+        for table in tables:
+            whole = table[name]["whole table"]
+            lost, killed = whole["hypervolume_lost"], round(whole["front_killed"], 1)
+            cells.append(f"{whole['factor']:.1f}, {lost:.1%}, {killed:g}")
+        assert f"| {said} | {' | '.join(cells)} |\n" in page
 
 
 def test_the_sampling_page_s_table_is_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
