@@ -176,10 +176,11 @@ class Training(Strict):
     less memory for the same step. Batch norm takes its mean and variance of one part at a time, so
     where a network has it the parts are another recipe, as smaller batches are.
 
-    ``compile`` has PyTorch compile the backbone's blocks in training: faster steps on a GPU, after
-    seconds to a minute for each kind of block, once on a node. It takes a C++ compiler, on a GPU
-    Triton and a C compiler. Figures differ as those of another device would: sums are in another
-    order, so eager and compiled trainings have run keys of their own.
+    ``compile`` has PyTorch compile the backbone's blocks in training. It is meant for GPUs: on a
+    CPU a small network's steps take longer by it. Each kind of block takes some 10 seconds at
+    first, later trials of a node find it there. Needed are a C++ compiler, for a GPU Triton and a
+    C compiler. Sums are in another order, so eager and compiled trainings differ in the last digits
+    and have run keys of their own.
     """
 
     epochs: int = Field(ge=1, le=100_000)
