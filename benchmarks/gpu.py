@@ -3,9 +3,11 @@
     python benchmarks/gpu.py [STEP ...] [--record FILE] [--smoke]
 
 floor      what the device can do: a dense bf16 product of matrices, and a copy
-loops      images/s of our training loop, of the usual DataLoader loop and of a bare one, by width,
-           with the share of the floor that each reaches (a training step is 6 FLOPs per MAC)
-attention  seconds a step with ECA and SE over those without attention, eager and compiled
+loops      images/s of our training loop, eager and with compiled blocks, of the usual DataLoader
+           loop and of a bare one, by width, with the share of the floor that each reaches (a
+           training step is 6 FLOPs per MAC)
+attention  seconds a step with ECA and SE over those without attention: eager, the whole network
+           compiled, and its blocks alone as `training.compile` has it, with the time to start
 packing    trials an hour with 1, 2, 4 and 8 trials on the GPU at a time, a search over Ray
 
 Without a STEP: all that the record lacks, so that a call that was cut off goes on where it was.
@@ -40,7 +42,7 @@ from torch.nn.functional import cross_entropy
 import search
 import trainers
 from spaces.config import Config
-from trainers import data
+from trainers import data, regions
 from trainers.datasets import DatasetError
 
 LIMIT = 420.0
@@ -117,10 +119,14 @@ def loops(bench: Bench, known: Figures) -> Iterator[tuple[str, Figures]]:
         chosen, _ = data.split(
             images.labels, val=point.dataset.val, seed=0, subset=point.dataset.subset
         )
+        fast = config(
+            20, width, bench.images, batch=bench.batch, precision=bench.precision, compile=True
+        )
         workers = 0 if bench.device == "cpu" else min(8, os.cpu_count() or 1)
         begun = perf_counter()
         runs = {
             "ours": ours(point, bench.device),
+            "compiled": ours(fast, bench.device),
             "usual": usual(point, images, chosen, bench.device, workers),
             "bare": bare(point, images, chosen, bench.device),
         }
@@ -136,6 +142,7 @@ def loops(bench: Bench, known: Figures) -> Iterator[tuple[str, Figures]]:
                     f"ours / {name}": _spread([t[name][0] / t["ours"][0] for t in turns])
                     for name in ("usual", "bare")
                 },
+                "compiled / ours": _spread([t["ours"][0] / t["compiled"][0] for t in turns]),
                 "FLOPs per image": 6 * macs,
                 "images": source,
                 "workers of the usual loop": workers,
@@ -147,14 +154,20 @@ def loops(bench: Bench, known: Figures) -> Iterator[tuple[str, Figures]]:
 def attention(bench: Bench, known: Figures) -> Iterator[tuple[str, Figures]]:
     """Seconds of a training step by attention, eager and compiled, on images made once."""
     for width in bench.widths:
-        for mode in ("eager", "compiled"):
+        for mode in ("eager", "compiled", "blocks"):
             if f"{width} {mode}" in known:
                 continue
+            torch.compiler.reset()  # each mode starts as a trial does, but for what lies on disk
             steps = {name: _step(bench, name, width, mode) for name in ("none", "eca", "se")}
+            begun = perf_counter()
+            for step in steps.values():
+                step()
+            start = perf_counter() - begun
             turns = list(alternated(steps, bench.repeats))
             yield (
                 f"{width} {mode}",
                 {
+                    "first ten steps of each, seconds in all": start,
                     "none, seconds": _spread([turn["none"][0] for turn in turns]),
                     **{
                         f"{name} / none": _spread([t[name][0] / t["none"][0] for t in turns])
@@ -221,6 +234,8 @@ def _step(bench: Bench, name: str, width: float, mode: str) -> Callable[[], floa
     point = Config.model_validate({**base.plain(), "attention": {"name": name}})
     net = trainers.build(point).to(bench.device, memory_format=torch.channels_last)
     run = torch.compile(net) if mode == "compiled" else net
+    if mode == "blocks":
+        regions.compile_blocks(net)
     sgd = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
     x = torch.randn(bench.batch, 3, 32, 32, device=bench.device)
     x = x.to(memory_format=torch.channels_last)
@@ -228,13 +243,15 @@ def _step(bench: Bench, name: str, width: float, mode: str) -> Callable[[], floa
 
     def steps() -> float:
         begun = perf_counter()
-        for _ in range(10):
-            with torch.autocast(bench.device, torch.bfloat16, enabled=bench.precision == "bf16"):
-                loss = cross_entropy(run(x), y)
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            sgd.step()
-        float(loss.detach())
+        with regions.compiling(mode == "blocks"):
+            for _ in range(10):
+                enabled = bench.precision == "bf16"
+                with torch.autocast(bench.device, torch.bfloat16, enabled=enabled):
+                    loss = cross_entropy(run(x), y)
+                sgd.zero_grad(set_to_none=True)
+                loss.backward()
+                sgd.step()
+            float(loss.detach())
         return (perf_counter() - begun) / 10
 
     return steps

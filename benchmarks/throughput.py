@@ -1,14 +1,16 @@
 """Images per second of our training loop, of the usual one, and of a bare one.
 
     python benchmarks/throughput.py [--depth 20] [--width 0.5] [--images 2560] [--repeats 5]
+                                    [--compiled]
 
 One network, one thread, CIFAR-10 shapes, the same recipe (SGD with momentum, crop, flip):
 
 ours    `trainers.train`: uint8 tensor in memory, batched augmentation, metrics, Diverged check
 usual   DataLoader and torchvision transforms on PIL images, `loss.item()` at every step
 bare    forward, backward and step over normalised float32 tensors in memory, no augmentation
+compiled  ours with `training.compile`, where it is asked for: it takes a minute to start on a CPU
 
-The three alternate, `--repeats` times after one warm-up each. Wall time is that of the training
+They alternate, `--repeats` times after one warm-up each. Wall time is that of the training
 part of an epoch. The ratios of process CPU time, which other work on the machine disturbs less,
 count the validation of one batch of 128 images against us. The images are CIFAR-10's where
 $ECA_SEARCH_DATA has them, random ones of that shape otherwise. Written to
@@ -48,7 +50,13 @@ Epoch = Callable[[], float]  # trains one epoch, returns its seconds of training
 
 
 def config(
-    depth: int, width: float, images: int, *, batch: int = BATCH, precision: str = "float32"
+    depth: int,
+    width: float,
+    images: int,
+    *,
+    batch: int = BATCH,
+    precision: str = "float32",
+    compile: bool = False,
 ) -> Config:
     """A ResNet with ECA everywhere; `images` train and one batch validates."""
     total = images + batch
@@ -62,6 +70,7 @@ def config(
                 "epochs": 100_000,
                 "batch_size": batch,
                 "precision": precision,
+                "compile": compile,
                 "optimizer": {"name": "sgd", "lr": 0.01},
                 "schedule": {"name": "constant"},
                 "augmentation": {"flip": True, "crop": 4},
@@ -201,6 +210,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--images", type=int, default=2560)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compiled", action="store_true", help="ours with compiled blocks too")
     asked = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -213,13 +223,17 @@ def main() -> None:
         "usual": usual(point, images, index),
         "bare": bare(point, images, index),
     }
+    others = ["usual", "bare"]
+    if asked.compiled:
+        loops["compiled"] = ours(config(asked.depth, asked.width, asked.images, compile=True))
+        others.append("compiled")
     load = os.getloadavg()[0]
     turns = list(alternated(loops, asked.repeats))
     trained = asked.images // BATCH * BATCH
     speeds = {name: [trained / turn[name][0] for turn in turns] for name in loops}
     ratios = {
         f"ours / {other}, {kind} time": [turn[other][at] / turn["ours"][at] for turn in turns]
-        for other in ("usual", "bare")
+        for other in others
         for at, kind in enumerate(("wall", "CPU"))
     }
     summary = {
@@ -239,7 +253,7 @@ def main() -> None:
     record = {
         "date": now.isoformat(timespec="seconds"),
         "command": f"python benchmarks/throughput.py --depth {asked.depth} --width {asked.width} "
-        f"--images {asked.images} --repeats {asked.repeats}",
+        f"--images {asked.images} --repeats {asked.repeats}" + " --compiled" * asked.compiled,
         "images": source,
         "machine": {
             "processor": platform.processor() or platform.machine(),

@@ -175,6 +175,12 @@ class Training(Strict):
     ``accumulate`` cuts each batch into so many parts whose gradients add up to the whole batch's:
     less memory for the same step. Batch norm takes its mean and variance of one part at a time, so
     where a network has it the parts are another recipe, as smaller batches are.
+
+    ``compile`` has PyTorch compile the backbone's blocks in training. It is meant for GPUs: on a
+    CPU a small network's steps take longer by it. Each kind of block takes some 10 seconds at
+    first, later trials of a node find it there. Needed are a C++ compiler, for a GPU Triton and a
+    C compiler. Sums are in another order, so eager and compiled trainings differ in the last digits
+    and have run keys of their own.
     """
 
     epochs: int = Field(ge=1, le=100_000)
@@ -189,6 +195,7 @@ class Training(Strict):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     ema: float | None = Field(default=None, gt=0, lt=1)
     grad_clip: float | None = Field(default=None, gt=0)
+    compile: bool = False
 
     @model_validator(mode="after")
     def _parts_have_two(self) -> Training:

@@ -13,6 +13,9 @@ from trainers.data import Judge
 RECIPE_VERSION = 1
 """To be raised with every change of the training code that changes what a config trains to."""
 
+LATER = {"accumulate": 1, "compile": False}
+"""Keys of `training` that earlier releases had not: at these values they are in no run key."""
+
 
 def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
     """Network, data and recipe in 16 hex digits; the replicate is not in it.
@@ -23,7 +26,8 @@ def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
     weights to start from the content counts, wherever they lie: it is read, and VariantError raised
     where it cannot be.
     """
-    whole = {"accumulate"} if config.training.accumulate == 1 else set()  # as before it was a key
+    chosen = config.training
+    unsaid = {name for name, before in LATER.items() if getattr(chosen, name) == before}
     start = config.backbone.pretrained
     weights = {} if start is None else {"pretrained": pretrained.digest(start)}
     idle: set[str] = getattr(variants.module("dataset", config.dataset.name), "NOT_IN_KEY", set())
@@ -33,7 +37,7 @@ def run_key(config: Config, dataset_digest: str, judge: Judge = "val") -> str:
             "task": config.task.model_dump(mode="json"),
             "dataset": config.dataset.model_dump(mode="json", exclude={"root", *idle}),
             "content": dataset_digest,
-            "training": config.training.model_dump(mode="json", exclude=whole),
+            "training": chosen.model_dump(mode="json", exclude=unsaid),
             "recipe": RECIPE_VERSION,
             "plugins": plugins(config),
             **({"judge": judge} if judge != "val" else {}),  # as before there was another

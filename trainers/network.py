@@ -43,6 +43,8 @@ class Skeleton:
     """The backbone's `structure` as canonical JSON."""
     head: str | None = None
     """What stands around the backbone, in the same way; None for a classifier's linear layer."""
+    blocks: int = 0
+    """How many blocks the backbone says it has."""
 
 
 def describe(config: Config) -> Description:
@@ -153,4 +155,4 @@ def _skeleton(
         )
     places = tuple(Place(site, *sizes[module]) for site, module in asked)
     head = json.dumps(net.structure, sort_keys=True) if detects(net) else None
-    return Skeleton(count_params(net), macs, places, structure, head)
+    return Skeleton(count_params(net), macs, places, structure, head, len(body.blocks()))

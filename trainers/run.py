@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.config import Config
+from trainers import regions
 from trainers.batches import Batches, Some, parted
 from trainers.build import build
 from trainers.data import Judge
@@ -70,6 +71,8 @@ class Run:
             self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
         self.team = team
         self.network = team.synchronised(network)
+        if chosen.compile:  # the average, a copy from before, judges, which is eager anyway
+            regions.compile_blocks(self.network)
         self.learning = team.joined(self.network)
         self.optimizer = optimizer(self.network, chosen)
         self.factor = schedule(chosen, steps)
@@ -107,9 +110,12 @@ class Run:
         """
         epoch = self.epoch
         self._began = time.perf_counter() - self._seconds
+        compiled = self.training.compile
         with self._randomness():
-            learnt = self._train(training, pause)
-            judged = self._validate(validation, pause)
+            with regions.compiling(compiled):
+                learnt = self._train(training, pause)
+            with regions.eager(compiled):
+                judged = self._validate(validation, pause)
         metrics = {
             "epoch": float(epoch),
             **{f"train_{name}": value for name, value in learnt.items()},

@@ -6,7 +6,7 @@ import numpy as np
 
 from spaces.config import Config, Milestones
 from spaces.errors import VariantError, counted
-from trainers import tasks
+from trainers import regions, tasks
 from trainers.data import Data, Indices, Judge, shares, sources, split
 from trainers.datasets import DatasetError, Files, Images
 from trainers.datasets.scenes import Scenes
@@ -42,6 +42,7 @@ def foresee(config: Config, processes: int = 1) -> None:
     Raises VariantError as `fits` does, and DatasetError where classes are counted in missing data.
     """
     tasks.check(config)
+    regions.check(config)
     known = describe(config)
     check_share(config, processes)
     if (count := known.images or config.dataset.subset) is not None:
@@ -64,6 +65,7 @@ def cut(config: Config, images: Data) -> tuple[Indices, Indices]:
 
 def check(config: Config, images: Data) -> None:
     """Refuse a recipe that does not suit the images. Raises VariantError."""
+    regions.check(config)
     _check_batch(config, len(images.labels))
     if isinstance(images, Images):
         _check_crop(config, describe(config).image_size - 1, "no such padding")

@@ -13,6 +13,7 @@ from torch.distributed import ProcessGroup
 from spaces.config import Config
 from spaces.errors import VariantError
 from trainers import checkpoint as checkpoints
+from trainers import regions, toolchain
 from trainers.batches import open_batches
 from trainers.data import Judge, content, sources
 from trainers.keys import run_key
@@ -115,19 +116,20 @@ def train(
         if leaving:
             raise Left(run.epoch - 1, run.done)
 
-    while run.epoch <= config.training.epochs:
-        metrics = run.advance(training, validation, pause)
-        if stored is not None:
-            stored.put()
-            since = time.monotonic()
-        yield dict(metrics)
+    with regions.forgotten(config.training.compile):
+        while run.epoch <= config.training.epochs:
+            metrics = run.advance(training, validation, pause)
+            if stored is not None:
+                stored.put()
+                since = time.monotonic()
+            yield dict(metrics)
 
 
 def check_device(config: Config, device: str | torch.device | None = None) -> torch.device:
     """The device that training would use in this process; None means CUDA where there is one.
 
-    Raises VariantError, whose `key` is `device` or `training.precision`, where it is not here or
-    cannot train in the config's precision.
+    Raises VariantError, whose `key` is `device`, `training.precision` or `training.compile`, where
+    it is not here, cannot train in the config's precision, or has nothing to compile with.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     here = ["cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
@@ -137,6 +139,8 @@ def check_device(config: Config, device: str | torch.device | None = None) -> to
         raise VariantError(("device", f"{said} (got {chosen}; allowed {', '.join(here)})"))
     if config.training.precision == "fp16" and chosen == "cpu":
         raise VariantError(("training.precision", "needs CUDA (got fp16; allowed float32, bf16)"))
+    if config.training.compile and (said := toolchain.lacking(chosen.partition(":")[0])):
+        raise VariantError(("training.compile", f"{said} (got true; allowed: false)"))
     return torch.device(chosen)
 
 

@@ -132,6 +132,7 @@ def _torch() -> Iterator[Finding]:
     about = json.loads(done.stdout.splitlines()[-1])
     yield pair(about["version"], _python_says("import torchvision"))
     yield _gpus(about)
+    yield compiling("cuda" if about["devices"] else "cpu")
     if about["devices"]:
         yield sharing(os.environ)
 
@@ -167,6 +168,16 @@ def _gpus(about: dict[str, Any]) -> Finding:
         return Finding("GPUs", "ok", "none here; training runs on the CPU")
     remedy = "check CUDA_VISIBLE_DEVICES and the driver (nvidia-smi); install a torch with CUDA"
     return Finding("GPUs", "warn", "there is nvidia-smi, but torch sees no GPU", remedy)
+
+
+def compiling(device: str) -> Finding:
+    """Whether `training.compile` has what it takes on a "cpu" or with "cuda"; few need it."""
+    from trainers import toolchain
+
+    if said := toolchain.lacking(device):
+        found, _, remedy = said.partition(": ")
+        return Finding("compiler", "warn", f"{found}, so no training.compile", remedy)
+    return Finding("compiler", "ok", f"{toolchain.compiler(device)} (for training.compile)")
 
 
 def sharing(environ: Mapping[str, str]) -> Finding:

@@ -16,7 +16,7 @@ from spaces.site import POSITIONS, Site
 from trainers import variants
 from trainers.complexity import count
 from trainers.datasets import Description
-from trainers.network import assemble, skeleton
+from trainers.network import assemble, bare, skeleton
 from trainers.tasks.classification import Classifier
 
 CIFAR = Description(classes=10, channels=3, image_size=32)
@@ -83,6 +83,20 @@ def test_logits_for_either_stem(parts, data, stem):
 
     assert logits.shape == (2, data.classes)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("parts", sizes(), ids=label)
+def test_its_blocks_are_called_one_after_another(parts):
+    """What `training.compile` compiles: parts that a pass calls once each, none inside another."""
+    body = bare(component(parts, width=0.25), CIFAR, plain)
+    blocks, called = body.blocks(), []
+    for block in blocks:
+        block.register_forward_hook(lambda part, *_: called.append(part))
+
+    body(torch.randn(2, 3, 32, 32))
+
+    assert len(blocks) == sum(catalogue.blocks(parts))
+    assert called == blocks
 
 
 @pytest.mark.parametrize("parts", backbones(), ids=label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_this_machine_is_fit(
         "mlflow",
         "torch and torchvision",
         "GPUs",
+        "compiler",
         "disk",
         "MLflow store",
         "data",
@@ -120,6 +122,19 @@ def test_sqlite_stores(tmp_path: Path) -> None:
 def test_other_stores(tmp_path: Path, uri: str, state: str) -> None:
     """A server that does not answer and a file store fail at once; others are not looked at."""
     assert doctor._store(tmp_path, uri).state == state
+
+
+def test_what_compiling_takes_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compiler there is no `training.compile`: a warning, as nothing else needs it."""
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    lacking = doctor.compiling("cpu")
+    monkeypatch.setenv("CXX", f"{sys.executable} -O2")
+    there = doctor.compiling("cpu")
+
+    assert (lacking.state, there.state) == ("warn", "ok")
+    assert lacking.found == ("no C++ compiler here ($CXX is /nowhere/g++), so no training.compile")
+    assert lacking.remedy == "apt-get install g++ python3-dev, or name a compiler in CXX"
+    assert there.found.startswith(sys.executable)
 
 
 def test_whether_trials_share_a_gpu_at_the_same_time(tmp_path: Path) -> None:

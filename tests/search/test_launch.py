@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +321,22 @@ def test_a_recipe_that_cannot_train_is_refused_before_anything_exists(
     with pytest.raises(SpaceError, match=part.replace(".", r"\.")):
         search.run(path, out=tmp_path / "runs")
 
+    assert not (tmp_path / "runs").exists()
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_exists(
+    write_space: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By file and line, with the remedy, in one line."""
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    path = write_space(trials=2, epochs=1)
+    path.write_text(path.read_text().replace("epochs: 1,", "epochs: 1, compile: true,"))
+    with pytest.raises(SpaceError) as raised:
+        search.run(path, out=tmp_path / "runs")
+
+    (said,) = str(raised.value).splitlines()
+    assert re.search(r"small\.yaml:\d+:\d+: training\.compile: no C\+\+ compiler here", said)
+    assert "apt-get install g++" in said
     assert not (tmp_path / "runs").exists()
 
 

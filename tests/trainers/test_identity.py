@@ -141,6 +141,7 @@ def test_identity_is_short_hex():
         {"training": {"batch_size": 64}},
         {"training": {"optimizer": {"name": "sgd", "lr": 0.2}}},
         {"training": {"ema": 0.99}},
+        {"training": {"compile": True}},
         {"training": {"augmentation": {"flip": True}}},
         {"dataset": {"split_seed": 1}},
         {"dataset": {"val": 0.2}},
@@ -156,8 +157,12 @@ def test_run_keys_hold_the_whole_recipe(change):
 
 @pytest.mark.parametrize(
     ("training", "key"),
-    [({}, "4615e40c0df01524"), ({"accumulate": 1}, "4615e40c0df01524")],
-    ids=["left out", "one part"],
+    [
+        ({}, "4615e40c0df01524"),
+        ({"accumulate": 1}, "4615e40c0df01524"),
+        ({"compile": False}, "4615e40c0df01524"),
+    ],
+    ids=["left out", "one part", "eager"],
 )
 def test_run_keys_of_earlier_studies_stay(training, key):
     """A setting that came later, at its default, is in no run key (as computed at 0b55778)."""

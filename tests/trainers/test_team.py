@@ -18,7 +18,7 @@ from torch import nn
 import trainers
 from spaces.config import Config
 from spaces.errors import VariantError
-from trainers import checkpoint
+from trainers import checkpoint, toolchain
 from trainers.batches import open_batches
 from trainers.team import Team
 
@@ -135,6 +135,28 @@ def test_two_processes_train_what_one_does(recipe: dict[str, Any], tmp_path: Pat
     for name, value in one["network"].items():
         # weights are of the order of 0.1 to 1; sums in another order, over 10 steps
         torch.testing.assert_close(both["network"][name], value, rtol=1e-2, atol=2e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_compiled_what_one_does_eagerly(tmp_path: Path) -> None:
+    """Blocks cut at the batch norms that both share; the states have the same names."""
+    if said := toolchain.lacking("cpu"):
+        pytest.skip(said)
+    alone = list(trainers.train(tiny(), seed=3, device="cpu", checkpoint=tmp_path / "alone"))
+    shared = tiny(compile=True, ema=0.9)
+    first, second = together(shared, 2, tmp_path / "meet", place=str(tmp_path / "both"))
+    assert timeless(first) == timeless(second)
+    judged = ("val_loss", "val_accuracy", "best_val_accuracy")  # the average's
+    near(
+        *(
+            [{k: v for k, v in e.items() if k not in judged} for e in each]
+            for each in (first, alone)
+        )
+    )
+    one, both = checkpoint.newest(tmp_path / "alone"), checkpoint.newest(tmp_path / "both")
+    assert one is not None
+    assert both is not None
+    assert one["network"].keys() == both["network"].keys()
 
 
 def test_a_team_that_one_must_leave_goes_on_exactly(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ in weights that others have published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,6 +63,13 @@ class Backbone(nn.Module):
             outputs.append(x)
         return outputs
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts that stages repeat, first to last: what `training.compile` compiles.
+
+        A stage that is not a sequence is one block.
+        """
+        return members(self.stages)
+
     def beginning(self, stages: int) -> list[nn.Module]:
         """The stem and the first so many stages, as modules."""
         return [self.stem, *self.stages[:stages]]
@@ -71,6 +78,12 @@ class Backbone(nn.Module):
         """The features of images x: (N, channels, h, w)."""
         features: torch.Tensor = self.top(self.maps(x)[-1])
         return features
+
+
+def members(parts: Iterable[nn.Module]) -> list[nn.Module]:
+    """Parts in their order, a plain sequence among them as what it is a sequence of."""
+    sequences = (part if type(part) is nn.Sequential else [part] for part in parts)
+    return [member for sequence in sequences for member in sequence]
 
 
 def asking(attend: Attend, stage: int, block: int) -> Ask:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from spaces.errors import VariantError
-from trainers.backbones import Attend, Backbone, asking
+from trainers.backbones import Attend, Backbone, asking, members
 
 # No network of timm has a published size of its own here.
 BLOCKS: dict[None, tuple[int, ...]] = {}
@@ -29,6 +29,10 @@ class Levels(Backbone):
         super().__init__(nn.Identity(), [], levels[-1][1], {"model": model}, levels=levels)
         self.net = net
         self.posts = nn.ModuleDict(posts)
+
+    def blocks(self) -> list[nn.Module]:
+        """What timm has put in sequences, else a whole stage; no single layers, as VGG's are."""
+        return [part for part in members(self.net.values()) if any(part.children())]
 
     def beginning(self, stages: int) -> list[nn.Module]:
         """What comes before the cut after so many stages, their attention with it."""
