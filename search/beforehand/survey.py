@@ -34,13 +34,13 @@ LIGHT = ("attention", "training")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a space spans: `networks` and `within` are None where they were not counted.
+    """What a space spans: `networks`, `within` and `allowed` are None where they were not counted.
 
     `costs` holds (least, most) of each cost, exact where settings were listed, otherwise found by
     `ends`, and `histograms` how many networks cost how much, where they were counted; `within` is
-    the share of settings within the limits, and `beyond` are the values of
-    parameters that none of those has; `unbuilt` says how many of the settings looked at cannot be
-    built, and why.
+    the share of settings within the limits, `allowed` how many networks are, and `beyond` are the
+    values of parameters that none of those has; `unbuilt` says how many of the settings looked at
+    cannot be built, and why.
     """
 
     settings: int | None
@@ -50,6 +50,7 @@ class Survey:
     beyond: dict[str, tuple[Any, ...]]
     unbuilt: Unbuilt
     histograms: dict[str, tuple[Bin, ...]] = field(default_factory=dict)
+    allowed: int | None = None
 
 
 def survey(space: Space) -> Survey:
@@ -81,7 +82,8 @@ def survey(space: Space) -> Survey:
     unbuilt = Unbuilt(size, size - len(found), tuple(networks.invalid)[:3])
     beyond = _beyond(space, reached)
     within = len(feasible) / len(found)
-    return Survey(size, len(different), costs, within, beyond, unbuilt, histograms)
+    allowed = len({network.identity for network in feasible})
+    return Survey(size, len(different), costs, within, beyond, unbuilt, histograms, allowed)
 
 
 def remarks(space: Space) -> list[str]:

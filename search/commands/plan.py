@@ -105,6 +105,7 @@ def validate(
                 name: [asdict(one) for one in bins] for name, bins in spanned.histograms.items()
             },
             within_limits=spanned.within,
+            networks_within_limits=spanned.allowed,
             notes=notes,
         )
         return
@@ -171,7 +172,10 @@ def _notes(space: Space, spanned: Survey) -> Iterator[str]:
     yield from remarks(space)
     yield from lint(space)
     if space.search.limits and spanned.within is not None and spanned.within < 1:
-        yield f"{spanned.within:.0%} of the settings are within `search.limits`"
+        yield (
+            f"{spanned.allowed:,} of {spanned.networks:,} networks ({spanned.within:.0%} of the "
+            "settings) are within `search.limits`"
+        )
     if spanned.beyond:
         yield f"no network within `search.limits` has {_beyond(spanned.beyond)}"
     if spanned.unbuilt.failed:

@@ -79,8 +79,9 @@ def of_table(
     one or two columns, known before training and to be small. Hypervolume is measured from the
     table's largest costs and from `chance`, else from its lowest last value.
 
-    Raises `TableError` for a file that cannot be read, a column that is not there, a cost that is
-    no positive number and for a table without a whole row.
+    A row whose cost is no positive number is left out, which `notes` say; so they do where columns
+    beyond a missing one are not read. Raises `TableError` for a file that cannot be read, a column
+    that is not there and for a table without a whole row.
     """
     import pandas as pd
 
@@ -91,27 +92,39 @@ def of_table(
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise TableError(f"{path}: not a table that can be read: {said[0]}") from None
     names = [str(name) for name in table.columns]
-    columns = _epochs(path, names, curve)
+    columns, beyond = _epochs(path, names, curve)
     roles = _roles(path, names, costs)
     values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     known = {
         role: pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
         for role, column in roles.items()
     }
-    for role, column in roles.items():
-        for row, cost in enumerate(known[role]):
-            if not (cost > 0 and math.isfinite(cost)):
-                got = f"got {table[column].iloc[row]!r}; allowed: positive numbers"
-                raise TableError(f"{path}: row {row + 2}: {column}: not a cost ({got})")
     trials: list[Trial] = []
+    priceless: list[int] = []
     for row, numbers in enumerate(values.tolist()):
+        if not all(cost[row] > 0 and math.isfinite(cost[row]) for cost in known.values()):
+            priceless.append(row + 2)
+            continue
         ends = next((at for at, x in enumerate(numbers) if not math.isfinite(x)), len(numbers))
         if ends:
             costs_here = {role: float(cost[row]) for role, cost in known.items()}
             trials.append(_network(len(trials), f"row {row + 2}", costs_here, numbers[:ends]))
     if not trials:
-        raise TableError(f"{path}: no row has a value in {columns[0]}, so there are no curves")
-    lost = len(table) - len(trials)
+        lacking = f"a value in {columns[0]} and costs above 0 in {listed(list(roles.values()))}"
+        raise TableError(f"{path}: no row has {lacking}, so there is nothing to replay")
+    lost = len(table) - len(trials) - len(priceless)
+    notes = [
+        (lost, f"{lost} of {len(table)} rows have no curve and are left out"),
+        (
+            len(priceless),
+            f"{len(priceless)} of {len(table)} rows have a cost that is no positive number and are "
+            f"left out (the first: row {(priceless or [0])[0]})",
+        ),
+        (
+            beyond,
+            f"{beyond} columns beyond {columns[-1]} are not read: the one after it is missing",
+        ),
+    ]
     return Recorded(
         name=path.name,
         trials=tuple(trials),
@@ -119,7 +132,7 @@ def of_table(
         columns=roles,
         reference={role: max(trial.costs[role] for trial in trials) for role in roles},
         chance=_lowest(trials) if chance is None else chance,
-        notes=(f"{lost} of {len(table)} rows have no curve and are left out",) if lost else (),
+        notes=tuple(said for count, said in notes if count),
     )
 
 
@@ -169,8 +182,10 @@ def _chance(study: Study, metric: str) -> float:
     return math.exp(-origin) if study.objectives[metric].goal == "min" else origin
 
 
-def _epochs(path: Path, names: Sequence[str], curve: str) -> list[str]:
-    """The columns of the curve in the order of their epochs, up to the first that is missing."""
+def _epochs(path: Path, names: Sequence[str], curve: str) -> tuple[list[str], int]:
+    """The columns of the curve in the order of their epochs, up to the first that is missing, and
+    how many there are beyond that.
+    """
     if curve.count(EPOCH) != 1:
         raise TableError(
             f"--curve: {EPOCH} must stand in it once (got {curve!r}; e.g. acc_{EPOCH})"
@@ -190,7 +205,7 @@ def _epochs(path: Path, names: Sequence[str], curve: str) -> list[str]:
         got = f"got {found[first]!r} first; allowed: from 0 or 1"
         raise TableError(f"{path}: the curve does not begin with its first epoch ({got})")
     last = next(epoch for epoch in range(first, first + len(found) + 1) if epoch not in found)
-    return [found[epoch] for epoch in range(first, last)]
+    return [found[epoch] for epoch in range(first, last)], sum(epoch > last for epoch in found)
 
 
 def _roles(path: Path, names: Sequence[str], costs: Sequence[str]) -> dict[str, str]:

@@ -105,8 +105,9 @@ class Pruning:
     draws a trial's bracket from `name` and number. Epochs are Optuna's steps as they are, so with
     epochs counted from 1 `n_warmup_steps: 5` first judges epoch 5.
 
-    An instance is a function of the calls made so far. Replaying them in the same order gives the
-    same answers; `stop` twice without a new report gives the same answer twice.
+    `spared` are the trials that ParetoPruner would have stopped, had they not been of its control
+    arm. An instance is a function of the calls made so far. Replaying them in the same order gives
+    the same answers; `stop` twice without a new report gives the same answer twice.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Pruning:
         self._curves: dict[int, dict[int, float]] = {}
         self._answers: dict[int, tuple[int, str | None]] = {}
         self._promoted: set[int] = set()
+        self.spared: set[int] = set()
 
     def begin(self, number: int, costs: Mapping[str, float], *, epochs: int | None = None) -> None:
         """A trial starts training, for `epochs` epochs in all. Beginning again changes nothing.
@@ -237,7 +239,10 @@ class Pruning:
         if self._rungs is not None:
             if last is not None and max(self._curves[number]) >= last:
                 return None
-            verdict = self._rungs.stops(number)
+            verdict = self._rungs.doomed(number)
+            if verdict is not None and not self._rungs.ends(number, verdict):
+                self.spared.add(number)
+                return None
             return None if verdict is None else f"{self._spec['name']}: {verdict}"
         trial = self._trials[number]
         peers = None if self._among == "all" else self._cheaper(number)

@@ -151,8 +151,17 @@ class Rungs:
 
     def stops(self, number: int) -> Verdict | None:
         """Why the trial ends at its newest step; None where it goes on."""
+        verdict = self.doomed(number)
+        return verdict if verdict is not None and self.ends(number, verdict) else None
+
+    def ends(self, number: int, verdict: Verdict) -> bool:
+        """Whether that verdict stops that trial: not where it is of the control arm."""
+        return self._pruner.ends(number, verdict)
+
+    def doomed(self, number: int) -> Verdict | None:
+        """Why it would end there, were it not of the control arm; None where it would go on."""
         verdict = None if self._ahead(number) else self.judge(number)
-        return verdict if verdict is not None and self._pruner.ends(number, verdict) else None
+        return verdict if verdict is not None and verdict.stops else None
 
     def _ahead(self, number: int) -> bool:
         """Whether nobody is ahead of it at its newest rung: most are asked about no further."""

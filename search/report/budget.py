@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search import text
 from search.report.section import Prose, Section, Table
 from search.trial import Trial
+from spaces.errors import counted
 
 if TYPE_CHECKING:
     from search.study.study import Study
@@ -30,9 +31,24 @@ def section(study: Study) -> Section:
         f"{again if repeated else ''} "
         f"{counts['duplicate']} proposals were networks seen before and cost nothing, "
         f"{counts['infeasible']} were over a limit and were never trained."
+        f"{_control(study)}"
     )
     return Section(
         "Budget", (Prose(f"{study.name}: {text.tally(study)}."), table(study), Prose(said))
+    )
+
+
+def _control(study: Study) -> str:
+    """What the control arm says of the pruner's mistakes; empty where there is none."""
+    pruner = study.space.search.pruner
+    if pruner is None or not pruner.params.get("control"):
+        return ""
+    front = {trial.number for trial in study.pareto()}
+    spared = [t for t in study.trials if t.number in study.spared and t.outcome == "finished"]
+    kept = sum(trial.number in front for trial in spared)
+    return (
+        f" Of the control arm {counted(len(spared), 'trial')} finished that would have been "
+        f"stopped; {kept} of them {'is' if kept == 1 else 'are'} on the front."
     )
 
 

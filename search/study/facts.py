@@ -130,6 +130,11 @@ class Facts:
         return membership(self.trials, self.objectives, seed=self.space.search.seed)
 
     @property
+    def spared(self) -> frozenset[int]:
+        """Trials that the pruner would have stopped, had they not been of its control arm."""
+        return frozenset(self._memory.pruning.spared)
+
+    @property
     def optuna(self) -> optuna.Study:
         """The main Optuna study, as the sampler knows it."""
         return self._memory.sampling.main.optuna

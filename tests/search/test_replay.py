@@ -13,11 +13,16 @@ import pytest
 import search
 from search.cli import main
 from search.errors import TableError
+from search.execution import replay
 from search.execution.recorded import of_study, of_table
 from search.execution.replay import Run, compared, simulate
+from search.pruning import ParetoPruner
+from search.report import budget
+from search.report.section import Prose
 from search.study.study import Study
 from search.trial import Ending
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 RANDOM = {"name": "RandomSampler"}
 PARETO = {"name": "ParetoPruner"}
 TABLE = """\
@@ -74,7 +79,21 @@ def test_a_missing_epoch_ends_a_curve(tmp_path: Path) -> None:
         0.3,
         0.1,
     ]
-    assert found.notes == ("1 of 3 rows have no curve and are left out",)
+    assert found.notes == (
+        "1 of 3 rows have no curve and are left out",
+        "1 columns beyond e3 are not read: the one after it is missing",
+    )
+
+
+def test_a_row_without_a_cost_is_left_out(tmp_path: Path) -> None:
+    """Of zero, below, empty or no number; the note says how many and which is the first."""
+    path = tmp_path / "costs.csv"
+    path.write_text("e1,cost\n0.1,7\n0.2,0\n0.3,\n0.4,-1\n0.5,much\n")
+    found = of_table(path, curve="e{epoch}", costs=["cost"])
+    assert [trial.label for trial in found.trials] == ["row 2"]
+    (note,) = found.notes
+    assert note.startswith("4 of 5 rows have a cost that is no positive number")
+    assert note.endswith("(the first: row 3)")
 
 
 def test_two_costs_are_told_apart(tmp_path: Path) -> None:
@@ -105,7 +124,7 @@ def test_a_parquet_file_is_a_table_too(table: Path) -> None:
         ("val_{epoch}", ["MACs"], "no columns 'val_{epoch}' with a curve's epochs; .*acc_{epoch}"),
         ("acc_{epoch}", ["MAC"], "no column 'MAC'; did you mean 'MACs'"),
         ("acc_{epoch}", ["MACs", "net", "MACs"], "one or two columns"),
-        ("acc_{epoch}", ["net"], "row 2: net: not a cost .*'a'"),
+        ("acc_{epoch}", ["net"], "no row has a value in acc_0 and costs above 0 in net"),
     ],
 )
 def test_what_a_table_lacks_is_named(table: Path, curve: str, costs: list[str], said: str) -> None:
@@ -120,8 +139,8 @@ def test_what_a_table_lacks_is_named(table: Path, curve: str, costs: list[str], 
         ("", "not a table that can be read"),
         ("e2,c\n1,1\n", "does not begin with its first epoch"),
         ("e1,c\n,1\n", "no row has a value in e1"),
-        ("e1,c\n0.5,0\n", "row 2: c: not a cost"),
-        ("e1,c\n0.5,\n", "row 2: c: not a cost"),
+        ("e1,c\n0.5,0\n", "no row has .* costs above 0 in c"),
+        ("e1,c\n0.5,\n", "no row has .* costs above 0 in c"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -298,3 +317,27 @@ def test_a_small_study_keeps_its_hypervolume(name: str) -> None:
     saved = sum(score.saved) / len(score.saved)
     assert lost < 0.04
     assert saved > 0.15
+
+
+def test_the_control_arm_is_told_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that lets half of its doomed trials run on: those that the pruner would have stopped
+    are of the arm, went to their end, and are counted with what they came to.
+    """
+    found = of_study(search.load(RESULTS / "digits-sizes"))
+    made: list[Study] = []
+    begin = replay._study
+    monkeypatch.setattr(replay, "_study", lambda *a: made.append(begin(*a)) or made[-1])
+    pruner = {"name": "ParetoPruner", "control": 0.5}
+    run = replay.simulate(found, pruner, sampler=RANDOM, workers=4, seed=1)
+    (study,) = made
+
+    assert study.spared
+    assert len(run.stopped) > 0
+    arm = ParetoPruner(control=0.5)
+    assert all(arm.runs_on(number) for number in study.spared)
+    assert not any(arm.runs_on(t.number) for t in study.trials if t.outcome == "pruned")
+    members = {trial.number for trial in study.pareto()} & study.spared
+    (_, _, said) = budget.section(study).parts
+    assert isinstance(said, Prose)
+    told = f"Of the control arm {len(study.spared)} trials finished that would have been stopped; "
+    assert f"{told}{len(members)} of them" in said.text

@@ -88,14 +88,19 @@ def test_the_reference_is_the_largest_within_limits(make: Any, limits: dict[str,
     """
     space = make(f"{{trials: 4, limits: {json.dumps(limits)}}}")
     costs = [measured(space.at(values)) for values in space.settings()]
-    inside = [c for c in costs if all(c[name] <= limit for name, limit in limits.items())]
+    allowed = [all(c[name] <= limit for name, limit in limits.items()) for c in costs]
+    inside = [c for c, within in zip(costs, allowed, strict=True) if within]
     assert 0 < len(inside) < len(costs)
     most = {name: max(c[name] for c in inside) for name in ("params", "macs")}
 
     assert reference(space) == most
     for name, value in most.items():
         assert 0.999 * value <= _most_within(space, name, 1e12) <= value
-    assert survey(space).within == pytest.approx(len(inside) / len(costs))
+    found = survey(space)
+    assert found.within == pytest.approx(len(inside) / len(costs))
+    settings = zip(space.settings(), allowed, strict=True)
+    networks = {trainers.identity(space.at(values)) for values, within in settings if within}
+    assert found.allowed == len(networks) < len(inside)
 
 
 def test_limits_that_no_network_meets_together_are_refused(make: Any) -> None:
