@@ -39,6 +39,7 @@ search:
   seed: 3
   replicates: 2
   executor: inprocess
+  checkpoints: {of: all}
   sampler: {name: RandomSampler}
   baselines: [{attention: {name: eca}}, {attention: {name: none}}]
 """
