@@ -143,7 +143,8 @@ def test_status(eca: Eca, study: Path) -> None:
     stored = [file for file in (study / "checkpoints").rglob("*") if file.is_file()]
     held = sum(file.stat().st_size for file in stored)
     assert told["checkpoints"] == {"place": str(study / "checkpoints"), "bytes": held}
-    assert {file.parent.name for file in stored} == {t.key_of(0) for t in loaded.pareto()}
+    front = {r.key for trial in loaded.pareto() for r in trial.replicates}
+    assert {file.parent.name for file in stored} == front
     said = eca("status", study)
     assert "tiny: finished, 3 of 3 trials: 3 finished" in said.out
     assert f"  kept     {text.size(held)} of checkpoints\n" in said.out
