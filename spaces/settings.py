@@ -228,12 +228,14 @@ class Checkpoints(Strict):
     """Where training states go (a folder or an fsspec URI; null: the study's own folder).
 
     One is written at the end of each epoch, and within a longer one ``every`` so many seconds;
-    ``keep`` of them are kept per replicate.
+    ``keep`` of them are kept per replicate. They are kept ``of`` what is on the front, runs, waits
+    or may go on: those of other trials are deleted while the search runs, unless it is ``all``.
     """
 
     uri: str | None = None
     keep: int = Field(default=2, ge=1, le=1000)
     every: float = Field(default=600.0, gt=0)
+    of: Literal["front", "all"] = "front"
 
 
 class Tracking(Strict):

@@ -13,6 +13,7 @@ from search import store
 from search.beforehand import filesystems, preflight
 from search.errors import Stopped
 from search.execution.executors import Executor, Say, Watch
+from search.execution.sweeping import Sweeping
 from search.study.control import Requests
 from search.study.study import Study, pruner_spec
 from spaces import Space, SpaceError
@@ -60,9 +61,11 @@ def drive(
         study.behind = tracking.behind
         if mirror is not None:
             mirror.begin(study.uuid)
-        with tracking:
+        with tracking, Sweeping(study, say) as sweeping:
             try:
-                executor.drive(study, _followed(study.folder, tracking, mirror, watch))
+                executor.drive(study, _followed(study.folder, tracking, sweeping, mirror, watch))
+                study.conclude()
+                sweeping.close()
             except Stopped:
                 study.close("stopped by hand")
                 raise
@@ -74,7 +77,9 @@ def drive(
     return study
 
 
-def _followed(folder: Path, tracking: Tracking, mirror: Mirror | None, watch: Watch) -> Watch:
+def _followed(
+    folder: Path, tracking: Tracking, sweeping: Sweeping, mirror: Mirror | None, watch: Watch
+) -> Watch:
     """`watch`, with MLflow told of each trial when it ends and now and then while it runs.
 
     What a person asks from another terminal is done here too; raises Stopped where that is to stop.
@@ -86,6 +91,7 @@ def _followed(folder: Path, tracking: Tracking, mirror: Mirror | None, watch: Wa
         requests.obey(study)
         if mirror is not None:
             mirror.look(study.acknowledged)
+        sweeping.look()
         now = time.monotonic()
         for trial in study.touched():
             due = now - looked.setdefault(trial.number, now) > PROGRESS

@@ -17,7 +17,7 @@ import spaces
 from search import text
 from search.beforehand import options, preflight
 from search.errors import Behind, JournalError, StudyExists, Unfit
-from search.execution import executors
+from search.execution import executors, sweeping
 from search.execution.driving import drive, settled_store, tracking_of, without_password
 from search.execution.executors import Executor, Say, Watch, Wish
 from search.redaction import redacted
@@ -297,6 +297,7 @@ def _resume(
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end
+        sweeping.once(ended, say)  # or before it had swept
         watch(ended)
         return ended
     from search.beforehand.examine import examiner

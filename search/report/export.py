@@ -142,8 +142,9 @@ def _gone(study: Study, trial: Trial, replicate: Replicate, location: str) -> st
         )
     return (
         f"{where}: no whole checkpoint of trial #{trial.number:03d}\n"
-        "  `eca-search gc` removes those of trials that are not on the front; its config is in\n"
-        f"  eca-search show {text.shown(study.folder)} {trial.number}"
+        "  those of trials off the front are deleted as the search goes on, or by `eca-search gc`\n"
+        "  (search.checkpoints.of: all keeps them); to train it again, its config is in\n"
+        f"  {text.typed('show', study.folder, None)} {trial.number}"
     )
 
 

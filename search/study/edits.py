@@ -27,6 +27,7 @@ FREE = (
     "search.budget",
     "search.checkpoints.every",
     "search.checkpoints.keep",
+    "search.checkpoints.of",
     "search.executor",
     "search.failures",
     "search.further",

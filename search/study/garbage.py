@@ -3,6 +3,8 @@
 A trial that has ended needs its checkpoints no more, unless it is on the front: its weights are
 what the search was for. What has ended stays so, and the journal only grows: what is dead in any
 state of it, however old, is dead. That is why it may be looked for while a driver is at work.
+Where a network off the front may yet come back to it, none that has finished is dead before the
+end.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from search.front import pareto
 from search.study.history import planned
 from search.study.study import Study
-from search.trial import RETRIED, Trial
+from search.trial import COSTS, RETRIED, Trial
 from spaces.durable import STALE
+from spaces.latency import LATENCIES
 
 FRESH = 60.0
 """Seconds for which a driver's newest words are left alone: they may not be on its disk yet."""
@@ -37,21 +41,45 @@ class Waste:
 
 def find(study: Study, *, driven: bool) -> Iterator[Waste]:
     """What may go, trial by trial; `driven` says that a driver is at work meanwhile."""
-    system, place = _place(study)
-    front = {member.number for member in study.pareto()}
-    if study.space.search.duplicates == "replicate":  # another seed may bring any of them back
-        front |= {trial.number for trial in study.trials if trial.outcome == "finished"}
-    alive = [t for t in study.trials if t.number in front or _wanted(study, t, driven)]
-    looked = {key for trial in alive for key in _keys(study, trial)}
-    for trial in study.trials:
-        for key in {*_former(trial), *_keys(study, trial)} - looked:
-            looked.add(key)  # a network that crashed twice has two trials of one key
-            found = _files(system, f"{place}/{key}") if _KEY.fullmatch(key) else {}
-            if found:
-                yield Waste(trial.number, f"{place}/{key}", tuple(found), sum(found.values()))
+    for key, number in dead(study, driven=driven).items():
+        if (waste := of(study, key, number)) is not None:
+            yield waste
     left = dict(_leftovers(study.folder, stale=STALE if driven else 0.0))
     if left:
         yield Waste(None, str(study.folder), tuple(left), sum(left.values()))
+
+
+def dead(study: Study, *, driven: bool) -> dict[str, int]:
+    """The run keys that nobody will ask for again, each with its trial; no store is looked at."""
+    trials = study.trials
+    front = _front(study, trials, driven)
+    alive = [t for t in trials if t.number in front or _wanted(study, t, driven)]
+    wanted = {key for trial in alive for key in _keys(study, trial)}
+    found: dict[str, int] = {}
+    for trial in trials:
+        former = set() if driven and _lately(trial) else _former(trial)
+        for key in {*former, *_keys(study, trial)} - wanted:
+            if _KEY.fullmatch(key):  # a network that crashed twice has two trials of one key
+                found.setdefault(key, trial.number)
+    return found
+
+
+def of(study: Study, key: str, number: int) -> Waste | None:
+    """What lies under a dead run key of a trial; None: nothing does."""
+    system, place = _place(study)
+    found = _files(system, f"{place}/{key}")
+    return Waste(number, f"{place}/{key}", tuple(found), sum(found.values())) if found else None
+
+
+def folders(study: Study) -> set[str]:
+    """The run keys that have a folder where the study's checkpoints go: one listing for all."""
+    system, place = _place(study)
+    system.invalidate_cache()
+    try:
+        listed = system.ls(place, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {name.rstrip("/").rsplit("/", 1)[-1] for name in listed}
 
 
 def remove(study: Study, waste: Waste) -> int:
@@ -89,11 +117,49 @@ def held(study: Study) -> int | None:
     return sum(int(about.get("size") or 0) for about in found.values())
 
 
+def _front(study: Study, trials: Collection[Trial], driven: bool) -> set[int]:
+    """Who is on the front, or may come back to it.
+
+    Beside a driver also who was on it before its newest words, which its disk may lack yet.
+    """
+    if _may_come_back(study, trials, driven):
+        return {trial.number for trial in trials if trial.outcome == "finished"}
+    known = [[*trials], [trial for trial in trials if not _lately(trial)] if driven else []]
+    return {t.number for each in known for t in pareto.front(each, study.objectives)}
+
+
+def _may_come_back(study: Study, trials: Collection[Trial], driven: bool) -> bool:
+    """Whether a finished network off the front may be on it later, as others lose their places."""
+    search = study.space.search
+    if search.duplicates == "replicate":  # another seed may bring any of them back
+        return True
+    if _over(study, driven):
+        return False
+    # the trial that stands for a network is the best in one metric: it may be worse in another
+    learnt = [name for name in study.objectives if name not in (*COSTS, *LATENCIES)]
+    return (
+        search.further is not None
+        or len(learnt) > 1
+        or any(t.outcome == "finished" and study.unfinished(t.number) for t in trials)
+    )
+
+
+def _over(study: Study, driven: bool) -> bool:
+    """Whether the study has come to its end, and that is on the disk."""
+    return study.history.ended is not None and not driven
+
+
+def _lately(trial: Trial) -> bool:
+    """Whether something of a trial has ended a moment ago, or has not."""
+    ends = [trial.ended, *(known.attempts[-1].ended for known in trial.replicates)]
+    return any(end is None or time.time() - end < FRESH for end in ends)
+
+
 def _wanted(study: Study, trial: Trial, driven: bool) -> bool:
     """Whether somebody may go on from a trial's checkpoints yet."""
     pruner = study.space.search.pruner
     if trial.outcome == "pruned" and pruner is not None and pruner.promote is not None:
-        return study.history.ended is None and trial.number not in study.history.dismissed
+        return not _over(study, driven) and trial.number not in study.history.dismissed
     if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
         return True
     if trial.outcome in ("preempted", "interrupted"):

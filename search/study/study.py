@@ -132,13 +132,21 @@ class Study(Deciding):
         if self._journal is None:
             return
         try:
-            for trial, replicate in self._running():
-                self.end(trial, replicate, self._verdict_left(trial, replicate, reason))
-            if self.done and not self.history.ended:
-                self._record("halt" if self._hopeless else "done", reason=self.why_done)
+            self._conclude(reason)
         finally:
             journal, self._journal = self._journal, None
             journal.close()  # raises where the disk is full; it is closed all the same
+
+    def conclude(self) -> None:
+        """Say how it ended, on the disk, and hold on: nobody else drives it before `close`."""
+        self._conclude("the driver ended")
+        self.commit()
+
+    def _conclude(self, reason: str) -> None:
+        for trial, replicate in self._running():
+            self.end(trial, replicate, self._verdict_left(trial, replicate, reason))
+        if self.done and not (self.history.ended or self.history.halted):
+            self._record("halt" if self._hopeless else "done", reason=self.why_done)
 
     @property
     def fence(self) -> int:

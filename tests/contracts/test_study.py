@@ -22,6 +22,7 @@ import search
 import spaces
 import trainers
 from search.comparison import comparing, confirming
+from search.report import export as exporting
 from search.study.journal import read
 from search.study.study import Study
 
@@ -251,7 +252,8 @@ def test_the_pruner_stops_a_training_midway(
             epochs=6,
             search=(
                 "pruner: {name: ThresholdPruner, lower: 0.99, n_warmup_steps: 3}\n"
-                "objectives: {val_accuracy: max, params: min}"
+                "objectives: {val_accuracy: max, params: min}\n"
+                "checkpoints: {of: all}"
             ),
         )
     )
@@ -267,6 +269,36 @@ def test_the_pruner_stops_a_training_midway(
         # the worker stores an epoch before it tells of it: one more would be lying there
         stored = trainers.history(study.folder / "checkpoints" / f"{trial.key}-r0")
         assert len(stored) == len(trial.replicates[0].curve)
+    assert nothing_runs(study)
+
+
+@pytest.mark.parametrize("of", ["front", "all"])
+def test_the_weights_that_are_kept(
+    go: Callable[..., Study], write_space: WriteSpace, tmp_path: Path, of: str
+) -> None:
+    """At the end those of the front alone are there, unless all are wanted; the front exports."""
+    study = go(
+        write_space(
+            trials=5,
+            epochs=6,
+            width="{choice: [0.25, 0.5, 0.75, 1.0]}",
+            search=(
+                "pruner: {name: ThresholdPruner, lower: 0.9, n_warmup_steps: 4}\n"
+                "objectives: {val_accuracy: max, params: min}\n"
+                "baselines: [{attention: {name: eca}, backbone: {width: 0.25}}]\n"
+                f"checkpoints: {{of: {of}}}"
+            ),
+        )
+    )
+
+    outcomes = {trial.outcome for trial in study.trials}
+    assert "pruned" in outcomes
+    front = study.pareto()
+    there = {folder.name for folder in (study.folder / "checkpoints").iterdir()}
+    kept = front if of == "front" else study.trials
+    assert there == {trial.key_of(0) for trial in kept}
+    for trial in front:
+        assert exporting.export(study, trial, out=tmp_path / str(trial.number)).epoch == 6
     assert nothing_runs(study)
 
 

@@ -332,6 +332,20 @@ MUTANTS = (
         "if name not in later or True",
         "tests/trainers/test_identity.py::test_keys_outlive_new_parameters",
     ),
+    Mutant(
+        "the front's weights go too",
+        "search/study/garbage.py",
+        "if t.number in front or _wanted(study, t, driven)",
+        "if _wanted(study, t, driven)",
+        "tests/search/test_sweeping.py::test_the_front_keeps_its_weights",
+    ),
+    Mutant(
+        "the newest words push others off the front at once",
+        "search/study/garbage.py",
+        "if not _lately(trial)] if driven else []",
+        "if False]",
+        "tests/search/test_sweeping.py::test_newest_words_put_nobody_off_the_front",
+    ),
 )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import search
+from search import text
 from search.cli import main
 from search.study.journal import FILE, Journal
 
@@ -139,8 +140,14 @@ def test_status(eca: Eca, study: Path) -> None:
     assert told["started"] <= told["updated"]
     best = max(loaded.trials, key=lambda trial: (trial.objectives or {})["val_accuracy"])
     assert told["best"]["values"]["val_accuracy"] == (best.objectives or {})["val_accuracy"]
+    stored = [file for file in (study / "checkpoints").rglob("*") if file.is_file()]
+    held = sum(file.stat().st_size for file in stored)
+    assert told["checkpoints"] == {"place": str(study / "checkpoints"), "bytes": held}
+    front = {r.key for trial in loaded.pareto() for r in trial.replicates}
+    assert {file.parent.name for file in stored} == front
     said = eca("status", study)
     assert "tiny: finished, 3 of 3 trials: 3 finished" in said.out
+    assert f"  kept     {text.size(held)} of checkpoints\n" in said.out
 
 
 def test_status_while_a_driver_holds_the_study(eca: Eca, study: Path) -> None:

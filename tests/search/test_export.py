@@ -39,6 +39,7 @@ search:
   seed: 3
   replicates: 2
   executor: inprocess
+  checkpoints: {of: all}
   sampler: {name: RandomSampler}
   baselines: [{attention: {name: eca}}, {attention: {name: none}}]
 """
@@ -313,6 +314,8 @@ def test_checkpoints_that_are_gone(
     assert main(["export", str(folder), "1"]) == 2
     said = capsys.readouterr().err
     assert "eca-search gc" in said
+    assert "search.checkpoints.of: all" in said
+    assert "eca-search show" in said
     assert len(said.splitlines()) <= 6
     assert not (folder / "exports").exists()
 
