@@ -229,7 +229,8 @@ class Checkpoints(Strict):
 
     One is written at the end of each epoch, and within a longer one ``every`` so many seconds;
     ``keep`` of them are kept per replicate. They are kept ``of`` what is on the front, runs, waits
-    or may go on: those of other trials are deleted while the search runs, unless it is ``all``.
+    or may go on: those of other trials are deleted while the search runs, unless it is ``all``. A
+    comparison and a confirmation keep them all.
     """
 
     uri: str | None = None

@@ -31,7 +31,8 @@ HURRY = 10.0
 
 
 class Sweeping:
-    """One study's sweeps, in a `with`; none at all where `search.checkpoints.of` is `all`.
+    """One study's sweeps, in a `with`; none at all where `search.checkpoints.of` is `all`, nor of a
+    comparison or a confirmation: their networks were chosen by a person, who may want each.
 
     Each folder is listed once: what was swept is remembered. A store that is away is said once.
     """
@@ -46,7 +47,8 @@ class Sweeping:
         self._background: Background | None = None
 
     def __enter__(self) -> Sweeping:
-        if self._study.space.search.checkpoints.of == "front":
+        space = self._study.space
+        if space.search.checkpoints.of == "front" and space.arms is None:
             self._background = Background(self._work, self._complain, share=SHARE)
         return self
 

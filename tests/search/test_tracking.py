@@ -64,7 +64,9 @@ class Example:
     space: Any = dataclasses.field(
         default_factory=lambda: SimpleNamespace(
             arms=None,
-            search=SimpleNamespace(confirms=None, seed=0, replicates=1, compare=Compare()),
+            search=SimpleNamespace(
+                confirms=None, seed=0, replicates=1, compare=Compare(), pruner=None
+            ),
             to_yaml=lambda: "# Question: does it\n#           pay?\n# Cost: little\nname: digits\n",
         )
     )
