@@ -388,7 +388,7 @@ IMPORTERS = {
 def names_used(tree: ast.AST) -> Iterator[str]:
     """Everything that is looked up, by what it is spelt: `pickle.loads`, also where uncalled."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name):
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
             yield ast.unparse(node)
 
 

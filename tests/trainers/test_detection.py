@@ -44,7 +44,7 @@ PARTS = {
     "mask_rcnn": {"classifier", "box_reg", "objectness", "rpn_box_reg", "mask"},
 }
 MEMBER = """
-import json, sys, torch, torch.distributed as dist
+import json, os, sys, torch, torch.distributed as dist
 from spaces.config import Config
 import trainers
 torch.set_num_threads(1)
@@ -53,8 +53,9 @@ store = dist.FileStore(meeting, int(size))
 dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(size))
 config = Config.model_validate_json(sys.argv[1])
 told = list(trainers.train(config, seed=3, device="cpu", group=dist.group.WORLD))
-print(json.dumps(told))
+print(json.dumps(told), flush=True)
 dist.destroy_process_group()
+os._exit(0)  # a thread of PyTorch's may outlive the interpreter, which then aborts
 """
 
 

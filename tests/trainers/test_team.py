@@ -24,7 +24,7 @@ from trainers.team import Team
 
 TIMES = {"seconds", "images_per_second"}
 MEMBER = """
-import json, sys, torch, torch.distributed as dist
+import json, os, sys, torch, torch.distributed as dist
 from spaces.config import Config
 import trainers
 torch.set_num_threads(1)
@@ -45,8 +45,9 @@ except trainers.Left as error:
     seen.append({"epoch": error.epoch, "step": error.step})
 except ValueError as error:
     seen.append(str(error))
-print(json.dumps(seen))
+print(json.dumps(seen), flush=True)
 dist.destroy_process_group()
+os._exit(0)  # a thread of PyTorch's may outlive the interpreter, which then aborts
 """
 
 
