@@ -287,7 +287,10 @@ def test_a_node_that_is_drained_is_left_in_time(
 def test_a_study_outlives_its_cluster(
     nodes: Nodes, write_space: WriteSpace, tmp_path: Path, cluster: None
 ) -> None:
-    """Its head gone, the driver says so and exits 75; another cluster goes on from the storage."""
+    """Its head gone, the driver says so and exits 75; another cluster goes on from the storage.
+
+    Where its loop hung in a call of Ray's it could end no attempt: the next driver does.
+    """
     folder = tmp_path / "runs" / "small"
     with subprocess.Popen(
         nodes.command(write_space(trials=2, epochs=40), tmp_path / "runs"),
@@ -299,13 +302,13 @@ def test_a_study_outlives_its_cluster(
         wait_until(lambda: any(n >= 2 for n in epochs(folder).values()), driver)
         nodes.lose("behead")
         said, _ = driver.communicate()
-    before = search.load(folder)
     study = search.resume(folder, executor="ray")
 
     assert driver.returncode == 75, said
     assert f"Ray's head at {nodes.address} answers no more" in said
     assert said.splitlines()[-1].startswith("paused; go on with: eca-search resume")
-    assert not before.counts()["running"]
+    attempts = [a for t in study.trials for r in t.replicates for a in r.attempts]
+    assert {a.outcome for a in attempts} <= {"interrupted", "preempted", "finished"}
     assert study.outcomes() == {"finished": 2, "pruned": 0, "failed": 0}
     for trial in study.trials:
         assert [epoch["epoch"] for epoch in trial.replicates[0].curve] == list(range(1, 41))
