@@ -100,7 +100,7 @@ class Pruner(Component):
 
     ``among`` says which peers a trial is compared with: ``all``, as in Optuna, or those that are
     ``cheaper``. PatientPruner has another pruner as ``wrapped``. With ``promote`` no stop is final
-    before all trials are over: then a stopped one whose probability to reach the front is at least
+    before all are proposed: then a stopped one whose probability to reach the front is at least
     that goes on from its checkpoint to its last epoch.
     """
 
