@@ -44,7 +44,8 @@ def _control(study: Study) -> str:
     if pruner is None or not pruner.params.get("control"):
         return ""
     front = {trial.number for trial in study.pareto()}
-    spared = [t for t in study.trials if t.number in study.spared and t.outcome == "finished"]
+    arm = study.spared
+    spared = [t for t in study.trials if t.number in arm and t.outcome == "finished"]
     kept = sum(trial.number in front for trial in spared)
     return (
         f" Of the control arm {counted(len(spared), 'trial')} finished that would have been "
