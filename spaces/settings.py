@@ -100,8 +100,8 @@ class Pruner(Component):
 
     ``among`` says which peers a trial is compared with: ``all``, as in Optuna, or those that are
     ``cheaper``. PatientPruner has another pruner as ``wrapped``. With ``promote`` no stop is final
-    before all are proposed: then a stopped one whose probability to reach the front is at least
-    that goes on from its checkpoint to its last epoch.
+    before all are proposed (with a budget: are over): then a stopped one whose probability to reach
+    the front is at least that goes on from its checkpoint to its last epoch.
     """
 
     name: str
@@ -228,9 +228,9 @@ class Checkpoints(Strict):
     """Where training states go (a folder or an fsspec URI; null: the study's own folder).
 
     One is written at the end of each epoch, and within a longer one ``every`` so many seconds;
-    ``keep`` of them are kept per replicate. They are kept ``of`` what is on the front, runs, waits
-    or may go on: those of other trials are deleted while the search runs, unless it is ``all``. A
-    comparison and a confirmation keep them all.
+    ``keep`` of them are kept per replicate. They are kept ``of`` what is on the front or may come
+    back to it, runs, waits or may go on: those of other trials are deleted while the search runs,
+    unless it is ``all``. A comparison and a confirmation keep them all.
     """
 
     uri: str | None = None
@@ -336,6 +336,11 @@ class Search(Strict):
         """How latency is measured, also where only an objective asks for it; None: it is not."""
         wanted = any(name in LATENCIES for name in self.objectives)
         return self.latency or (Timing() if wanted else None)
+
+    @property
+    def promote(self) -> float | None:
+        """The probability to reach the front that gives a stopped trial a second chance."""
+        return None if self.pruner is None else self.pruner.promote
 
     def _untimed(self) -> list[tuple[str, str]]:
         """What a latency among the objectives lacks."""

@@ -47,7 +47,8 @@ def stop(study_dir: Path, trial: str | None, wait: float, at_most: int | None) -
     """Stop the study in STUDY_DIR, or one TRIAL of it, from another terminal or machine.
 
     A study pauses as after Ctrl-C and can be resumed. A trial ends as pruned, and the search goes
-    on. On Ray it takes a second or two; with the executor `inprocess` it comes between two epochs.
+    on; one that the pruner has stopped gets no second chance (`search.pruner.promote`). On Ray it
+    takes a second or two; with the executor `inprocess` it comes between two epochs.
     With --max-concurrent the search goes on with so many trials at a time, until its driver ends:
     those above it stop after their epoch and go on when there is a place.
     """
@@ -111,10 +112,12 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
         return 0
     wish = control.Wish("stop", trial.number)
     driver = control.ask(study.folder, wish)
+    stopped = trial.outcome == "pruned"
     if driver is None:
+        would = "may give a second chance to" if stopped else "would go on with"
         raise click.UsageError(
             f"nobody drives {study.name}, so no trial runs; "
-            f"`{text.typed('resume', study.folder, None)}` would go on with {name}"
+            f"`{text.typed('resume', study.folder, None)}` {would} {name}"
         )
     warn(f"asked {_called(driver)}")
     now = study
@@ -132,7 +135,7 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
     control.withdraw(study.folder, driver, wish)
     trial = now.history.trials[trial.number]
     ended = f" ({text.clean(trial.reason)})" if trial.reason else ""
-    click.echo(f"{name}: {trial.outcome}{ended}")
+    click.echo(f"{name}: {trial.outcome}{ended}{', without a second chance' * stopped}")
     return 0
 
 

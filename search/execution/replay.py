@@ -114,7 +114,9 @@ def simulate(
         for worker, lane in enumerate(lanes):
             if lane is None and (assignment := study.next()) is not None:
                 study.start(assignment, f"worker:{worker}")
-                lanes[worker] = _Lane(assignment, recorded.trials[_row(study, assignment)])
+                row = _row(study, assignment)
+                stopped.pop(row, None)  # where it is promoted
+                lanes[worker] = _Lane(assignment, recorded.trials[row])
         if not any(lanes):
             break
         now += 1
@@ -127,7 +129,6 @@ def simulate(
                 continue
             study.end(lane.assignment.trial, 0, ending)
             row = lane.network.number
-            stopped.pop(row, None)  # promoted since
             if ending.outcome == "finished":
                 finished.append(row)
                 after.append(spent)

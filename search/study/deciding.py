@@ -182,8 +182,9 @@ class Deciding(Facts):
     def stop(self, number: int, reason: str = "stopped by hand") -> None:
         """End a trial for a person, as pruned: now where it waits, else when its worker is told.
 
-        Of one that has finished it ends the seeds that were asked for since. One that is over, or
-        was stopped before, is left alone. Raises KeyError for no such trial.
+        Of one that has finished it ends the seeds that were asked for since; one that the pruner
+        has stopped gets no second chance. One that is over, or was stopped before, is left alone.
+        Raises KeyError for no such trial.
         """
         if self.unfinished(number) and number not in self.stopping:
             self._record("stop", trial=number, reason=reason)
@@ -195,10 +196,14 @@ class Deciding(Facts):
         self.note(f"at most {at_most} trials at a time, by hand")
 
     def unfinished(self, number: int) -> bool:
-        """Whether anything of a trial runs or waits, such as seeds that it was given since."""
+        """Whether anything of a trial runs or waits, such as seeds that it was given since, or may
+        yet: a second chance.
+        """
         trial = self.history.trials[number]
         if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
             return True
+        if trial.outcome == "pruned" and self.space.search.promote is not None:
+            return not self.history.ended and number not in self.history.dismissed
         return trial.outcome == "finished" and any(
             (known := replicate_of(trial, index)) is None or known.outcome is None
             for index in self._queue.added(trial)
@@ -266,16 +271,24 @@ class Deciding(Facts):
 
     @property
     def _promotable(self) -> promotion.Promotion | None:
-        """The stopped trial that is due once nothing more is proposed; see `promotion`."""
-        pruner = self.space.search.pruner
-        if pruner is None or pruner.promote is None or self._hopeless or not self.why_done:
+        """The stopped trial that is due once nothing more is proposed; see `promotion`.
+
+        With a budget that is known when all others are over: who stops leaves epochs for another.
+        """
+        search = self.space.search
+        if search.promote is None or self._hopeless or not self.why_done:
             return None
-        outcomes = tuple(self.outcomes().values())
+        if search.budget is not None and any(
+            trial.outcome is None and trial.promoted is None
+            for trial in self.history.trials.values()
+        ):
+            return None
+        outcomes = (*self.outcomes().values(), len(self.history.dismissed))
         if self._stopped[0] != outcomes:
             due = promotion.following(
                 self.trials,
                 self.objectives,
-                least=pruner.promote,
+                least=search.promote,
                 dismissed=self.history.dismissed,
             )
             self._stopped = outcomes, due

@@ -112,8 +112,7 @@ class History:
             case "trial":
                 self._trial(record)
             case "stop":
-                self.stopping[record["trial"]] = record["reason"]
-                self.dismissed.add(record["trial"])
+                self._stop(record)
             case "promote":
                 self._promote(record)
             case "edit":
@@ -235,6 +234,13 @@ class History:
             spread=record["spread"],
             ended=record["time"],
         )
+
+    def _stop(self, record: Record) -> None:
+        """By a person; one that the pruner has stopped is over, and is to stay so."""
+        number = record["trial"]
+        self.dismissed.add(number)
+        if self.trials[number].outcome != "pruned":
+            self.stopping[number] = record["reason"]
 
     def _promote(self, record: Record) -> None:
         """A trial that was stopped is open again, and so is its first replicate."""

@@ -1,11 +1,11 @@
 """Second chances: a stopped trial that may reach the front after all goes on to its last epoch.
 
 A pruner judges a trial when little is known: its own curve has just begun, and few others have come
-to their end. Once all trials are proposed more is known. Where those that finished stood at the
-epoch at which one was stopped, and where they came to, is a line with an error (least squares); its
-prediction interval (Student's t) gives the probability that the stopped trial would have beaten
-whatever costs no more. The likeliest goes on from its checkpoint, `training.epochs` being its last
-rung, and what it comes to counts for the next.
+to their end. Once all trials are proposed (with a budget: are over) more is known. Where those that
+finished stood at the epoch at which one was stopped, and where they came to, is a line with an
+error (least squares); its prediction interval (Student's t) gives the probability that the stopped
+trial would have beaten whatever costs no more. The likeliest goes on from its checkpoint,
+`training.epochs` being its last rung, and what it comes to counts for the next.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FEW = 4
 """Finished trials that a line is drawn through at least."""
+EXACT = 1e-20
+"""The share of a sum of squares that is rounding and no spread: 1e-10 of each value, whose own
+rounding is 1e-16."""
 
 
 class Promotion(NamedTuple):
@@ -49,26 +52,33 @@ class Line:
     error: float
 
     @classmethod
-    def through(cls, early: Sequence[float], last: Sequence[float]) -> Line:
-        """The line through at least three points; level differences stay where all begin equal."""
+    def through(cls, early: Sequence[float], last: Sequence[float]) -> Line | None:
+        """The line through `FEW` points at least; None where they are fewer, all begin alike, or
+        lie on a line exactly: that so few do is chance, and no certainty follows from it.
+        """
+        if len(early) < FEW:
+            return None
         x, y = np.array(early), np.array(last)
         dx, dy = x - x.mean(), y - y.mean()
         spread = float(dx @ dx)
-        slope = float(dx @ dy) / spread if spread > 0 else 1.0
+        if spread <= EXACT * float(x @ x):
+            return None
+        slope = float(dx @ dy) / spread
         left = dy - slope * dx
         error = float(left @ left) / (len(x) - 2)
+        if error <= EXACT * float(y @ y):
+            return None
         return cls(len(x), (float(x.mean()), float(y.mean())), slope, spread, error)
 
     def below(self, limit: float, value: float) -> float:
         """The probability that a training at `value` ends below `limit` (infinite: 1)."""
         from scipy.special import stdtr  # most studies promote nothing, and its import takes time
 
+        if math.isinf(limit):
+            return float(limit > 0)
         off = value - self.centre[0]
-        leverage = off * off / self.spread if self.spread > 0 else 0.0
-        deviation = math.sqrt(self.error * (1 + 1 / self.n + leverage))
+        deviation = math.sqrt(self.error * (1 + 1 / self.n + off * off / self.spread))
         ahead = limit - (self.centre[1] + self.slope * off)
-        if deviation == 0 or math.isinf(ahead):
-            return float(ahead > 0)
         return float(stdtr(self.n - 2, ahead / deviation))
 
 
@@ -82,7 +92,8 @@ def following(
     """The stopped trial that is likeliest to reach the front; None where none comes to `least`.
 
     What it may become is read from the finished trials of as many epochs, `FEW` at least; what it
-    has to beat are those that cost no more, in bands. Trials whose numbers are `dismissed`, which a
+    has to beat are those that cost no more, in bands. Both are told by first seeds alone, of which
+    every trial has one. Trials whose numbers are `dismissed`, which a
     person has stopped, stay stopped, and so does one whose last value is not finite. Among equals
     the lower number goes first.
     """
@@ -101,9 +112,9 @@ def following(
     stopped = []
     for trial in trials:
         if trial.outcome == "finished" and trial.objectives is not None:
-            ends.append(sign * trial.objectives[metric])
-            spent.append(bands(trial))
             curves.append(curve(trial))
+            ends.append(curves[-1][-1])
+            spent.append(bands(trial))
         elif trial.outcome == "pruned" and trial.number not in dismissed:
             stopped.append(trial)
     if len(ends) < FEW:
@@ -119,7 +130,7 @@ def following(
         if reached not in lines:
             peers = [each for each in curves if len(each) == epochs]
             early, last = [each[len(known) - 1] for each in peers], [each[-1] for each in peers]
-            lines[reached] = Line.through(early, last) if len(peers) >= FEW else None
+            lines[reached] = Line.through(early, last)
         line = lines[reached]
         if line is None:
             continue

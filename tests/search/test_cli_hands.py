@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,6 +156,36 @@ def test_a_driver_that_does_not_look(eca: Eca, synthetic: Synthetic) -> None:
         assert "was asked" in said.out
         assert "when the running epoch has ended" in said.out
     assert control.wishes(study.folder, 1) == [control.Wish("stop", 0), control.STOP]
+
+
+def test_a_second_chance_is_refused(eca: Eca, synthetic: Synthetic) -> None:
+    """What the pruner has stopped is no longer over for good with `promote`: `stop` makes it so."""
+    study = synthetic(pruner={"name": "ThresholdPruner", "lower": 0.3, "promote": 0.3})
+    assignment = study.next()
+    assert assignment is not None
+    study.start(assignment, "virtual:1")
+    assert study.report(0, 0, {"epoch": 1, "val_accuracy": 0.1}) is not None
+    study.commit()
+    left = threading.Event()
+
+    def follow() -> None:
+        requests = control.Requests(study.folder)
+        while not left.wait(0.1):
+            requests.obey(study)
+
+    driver = threading.Thread(target=follow)
+    driver.start()
+    try:
+        said = eca("stop", study.folder, "0")
+    finally:
+        left.set()
+        driver.join()
+    assert said.code == 0, said
+    assert ": pruned (" in said.out
+    assert said.out.endswith("), without a second chance\n")
+    said = eca("stop", study.folder, "0")
+    assert (said.code, said.out.endswith("has ended already: pruned\n")) == (0, True)
+    assert study.history.dismissed == {0}
 
 
 @pytest.fixture

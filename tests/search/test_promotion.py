@@ -120,6 +120,76 @@ def test_what_a_person_stopped_stays_stopped(synthetic: Synthetic) -> None:
     assert study.trials[1].outcome == "pruned"
 
 
+def test_who_was_stopped_may_be_refused_a_second_chance(synthetic: Synthetic) -> None:
+    """`stop STUDY 1` of a trial that the pruner has stopped: it is over, and stays so."""
+    study = synthetic(pruner=THRESHOLD)
+    went = go(study, most=4)
+    assert study.trials[1].outcome == "pruned"
+    assert study.unfinished(1)
+    study.stop(1)
+    assert not study.unfinished(1)
+    assert not study.stopping
+    went += go(study)
+    assert [number for number, _ in went] == list(range(8))
+    assert study.done
+    assert not Study.read(study.folder, study.space).unfinished(1)
+
+    study.close()
+    (study.folder / "journal.jsonl").unlink()
+    study = synthetic(pruner=THRESHOLD)
+    went = go(study, most=8)
+    assert not study.done
+    study.stop(1)  # who is due already
+    assert study.done
+    assert study.next() is None
+
+
+def test_with_a_budget_all_others_are_over_first(synthetic: Synthetic) -> None:
+    """While one runs that may stop early the epochs that it leaves are for the next proposal; with
+    no budget an idle worker takes the stopped one up at once.
+    """
+    for budget, at_once in ((None, True), ({"epochs": 100}, False)):
+        study = synthetic(pruner=THRESHOLD, budget=budget)
+        go(study, most=7)
+        last = study.next()
+        assert last is not None
+        study.start(last, "here")
+        second = study.next()
+        assert (second is not None and second.trial == 1) == at_once
+        if second is not None:
+            study.start(second, "there")
+        for epoch in (1, 2, 3):
+            study.report(last.trial, 0, {"epoch": epoch, "val_accuracy": 0.3 + epoch / 10})
+        study.end(last.trial, 0, Ending("finished", ""))
+        assert not study.done
+        assert [number for number, _ in go(study)] == [1][at_once:]
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def test_means_of_seeds_change_no_line(synthetic: Synthetic) -> None:
+    """What is drawn, and what is to be beaten, are first seeds, as the stopped trial is one: the
+    probability is that of the same study with one seed each.
+    """
+    chances = []
+    for replicates in (1, 2):
+        study = synthetic(pruner=THRESHOLD, replicates=replicates)
+        while (given := study.next()) is not None and given.attempt == 1:
+            if given.replicate == 0:
+                train(study, given, slow=0.5)
+                continue
+            study.start(given, "here")
+            for epoch in (1, 2, 3):
+                metrics = {"epoch": epoch, "val_accuracy": 0.9}
+                study.report(given.trial, given.replicate, metrics)
+            study.end(given.trial, given.replicate, Ending("finished", ""))
+        chances.append(study.history.trials[1].promoted)
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+    assert chances[0] is not None
+    assert chances[0] == chances[1]
+
+
 def test_a_driver_that_dies_at_a_promotion_takes_it_up(synthetic: Synthetic) -> None:
     """The journal says who was promoted: its next driver hands it out at once, and the pruner that
     had stopped it is not asked again.
@@ -174,6 +244,8 @@ def test_a_line_is_the_textbook_s() -> None:
     x = draw.normal(size=9)
     y = 0.7 * x + draw.normal(scale=0.1, size=9)
     line, oracle = Line.through(x, y), stats.linregress(x, y)
+    assert line is not None
+    assert line.below(math.inf, 0.0) == 1.0
     assert line.slope == pytest.approx(oracle.slope, rel=1e-12)
     residuals = y - (oracle.intercept + oracle.slope * x)
     error = residuals @ residuals / 7
@@ -186,8 +258,11 @@ def test_a_line_is_the_textbook_s() -> None:
             assert line.below(bound, at) == pytest.approx(p, rel=1e-9)
 
 
-def test_a_line_through_equal_points() -> None:
-    """Who all began and ended alike leaves no doubt, and no division by zero."""
-    flat = Line.through([0.5] * 5, [0.2] * 5)
-    assert (flat.below(0.3, 0.5), flat.below(0.1, 0.5)) == (1.0, 0.0)
-    assert flat.below(math.inf, 0.5) == 1.0
+def test_no_line_gives_certainty() -> None:
+    """Few points that lie on a line exactly, or began or ended alike, are chance, no knowledge."""
+    early = [0.1, 0.2, 0.3, 0.4]
+    assert Line.through(early, [0.5 + 0.7 * value for value in early]) is None
+    assert Line.through([0.1] * 4, early) is None
+    assert Line.through(early, [0.1] * 4) is None
+    assert Line.through(early[:3], [0.5, 0.6, 0.8]) is None
+    assert Line.through(early, [0.5, 0.6, 0.8, 0.9]) is not None
