@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from search.execution import executors, sweeping
 from search.execution.driving import drive, settled_store, tracking_of, without_password
 from search.execution.executors import Executor, Say, Watch, Wish
 from search.redaction import redacted
-from search.study import edits, journal, lease
+from search.study import earlier, edits, garbage, journal, lease
 from search.study.study import Study
 from spaces import Space, SpaceError, catalogue
 from spaces.durable import sweep, write_whole
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["StudyExists", "Unfit", "load", "resume", "run", "sync"]
 
 SPACE = "space.yaml"
-SECONDS = "search.checkpoints.every=600"
-"""What a study is given whose release counted epochs there, not seconds."""
 
 
 def run(
@@ -220,8 +217,8 @@ def _go_on(
         raise SpaceError([Problem(None, "trials", said)])
     known = None if (folder / SPACE).is_file() else study.space.to_yaml()
     space = spaces.load(folder / SPACE, overrides=overrides, text=known)
-    if space.search.checkpoints.every == _epochs(study.history.spelled):  # as it was written then
-        space = spaces.load(folder / SPACE, overrides=[SECONDS, *overrides], text=known)
+    if told := earlier.overrides(study.history.spelled, space):
+        space = spaces.load(folder / SPACE, overrides=[*told, *overrides], text=known)
     preflight.check(space)
     space, tracking_uri = without_password(space, tracking_uri, say)
     if fork:
@@ -248,18 +245,9 @@ def load(folder: str | Path) -> Study:
             "  remove the folder and fork again: the study that it came from is as it was"
         )
     newest = next(record for record in reversed(records) if "space" in record)
-    told = [SECONDS] if _epochs(newest["space"]) is not None else []
+    told = earlier.overrides(newest["space"])
     space = spaces.load(folder / SPACE, overrides=told, text=newest["space"])
     return Study(folder, space, records)
-
-
-def _epochs(written: str) -> float | None:
-    """`checkpoints.every` of a journal whose release counted epochs there: it is a whole number.
-
-    None where seconds are meant, which are written with a dot.
-    """
-    found = re.search(r"\bevery: (\d+)(?=\s*[,}\n])", written)
-    return None if found is None else float(found[1])
 
 
 def sync(folder: str | Path, *, tracking_uri: str | None = None, say: Say = print) -> bool:
@@ -319,6 +307,11 @@ def _resume(
         study = Study.drive(folder, space, examine, force=force, say=say)
         try:
             study.edited(changed)
+            if any(key in changed for key in edits.SEEDS) and (gone := garbage.weightless(study)):
+                say(f"warning: {counted(gone, 'finished network')} have no checkpoints any more:")
+                say(
+                    "         one that more seeds bring to the front has the weights of those alone"
+                )
             study.extend(wanted)
             _write(folder, space)
             sweep(folder)

@@ -40,6 +40,7 @@ class Sweeping:
     def __init__(self, study: Study, say: Say) -> None:
         self._study = study
         self._say = say
+        self._dead: dict[str, int] = {}
         self._swept: set[str] | None = None
         self._looked = time.monotonic()
         self._left = threading.Event()
@@ -65,16 +66,20 @@ class Sweeping:
             self._background = None
 
     def look(self) -> None:
-        """Called now and then by the driver: sweep, where the last time is long ago."""
+        """Called by the driver when all that it knows is on the disk: sweep what is dead by that,
+        where the last time is long ago.
+        """
         now = time.monotonic()
         if self._background is not None and now - self._looked >= EVERY:
             self._looked = now
+            self._dead = garbage.dead(self._study, driven=True, over=False)
             self._background.wake()
 
     def close(self) -> None:
         """Sweep once more, all workers being gone and the study's last word on the disk."""
         if self._background is None:
             return
+        self._dead = garbage.dead(self._study, driven=False, over=False)
         done = self._background.close(PATIENCE, min(HURRY, PATIENCE))
         self._background = None
         self._left.set()  # of work that is not done no more is done
@@ -84,7 +89,7 @@ class Sweeping:
     def _work(self, last: bool) -> None:
         if self._left.is_set():
             return
-        dead = garbage.dead(self._study, driven=not last)
+        dead = self._dead
         if self._swept is None:  # what earlier drivers have swept has no folder
             self._swept = dead.keys() - garbage.folders(self._study)
         self._swept &= dead.keys()  # who was taken up again may die again

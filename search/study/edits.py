@@ -42,6 +42,8 @@ FREE = (
 )
 """Keys that any driver may change: no result and no proposal depends on them."""
 GROWING = "search.replicates"
+SEEDS = (GROWING, "search.further")
+"""Keys that give networks seeds which they were not to have."""
 GOES_ON = ("search.budget", "search.further", "search.pruner.promote")
 
 

@@ -3,8 +3,10 @@
 A trial that has ended needs its checkpoints no more, unless it is on the front: its weights are
 what the search was for. What has ended stays so, and the journal only grows: what is dead in any
 state of it, however old, is dead. That is why it may be looked for while a driver is at work.
-Where a network off the front may yet come back to it, none that has finished is dead before the
-end.
+
+Where a network off the front may yet come back to it, none that has finished is dead, nor one that
+was stopped where there are second chances. That a study has ended changes nothing for a driver's
+sweep, as it may go on with more trials or a larger budget; who asks (`gc`) takes it for the end.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from spaces.durable import STALE
 from spaces.latency import LATENCIES
 
 FRESH = 60.0
-"""Seconds for which a driver's newest words are left alone: they may not be on its disk yet."""
+"""Seconds for which what has just ended is left alone: its worker may be writing yet, and what
+another process reads of a driver's newest words may not be on the disk."""
 _KEY = re.compile(r"[0-9a-z]+(?:-x\d+)?-r\d+")  # a name in a journal never becomes a path
 
 
@@ -40,8 +43,9 @@ class Waste:
 
 
 def find(study: Study, *, driven: bool) -> Iterator[Waste]:
-    """What may go, trial by trial; `driven` says that a driver is at work meanwhile."""
-    for key, number in dead(study, driven=driven).items():
+    """What a person may remove, trial by trial; `driven`: a driver is at work meanwhile."""
+    over = study.history.ended is not None and not driven
+    for key, number in dead(study, driven=driven, over=over).items():
         if (waste := of(study, key, number)) is not None:
             yield waste
     left = dict(_leftovers(study.folder, stale=STALE if driven else 0.0))
@@ -49,11 +53,14 @@ def find(study: Study, *, driven: bool) -> Iterator[Waste]:
         yield Waste(None, str(study.folder), tuple(left), sum(left.values()))
 
 
-def dead(study: Study, *, driven: bool) -> dict[str, int]:
-    """The run keys that nobody will ask for again, each with its trial; no store is looked at."""
+def dead(study: Study, *, driven: bool, over: bool) -> dict[str, int]:
+    """The run keys that nobody will ask for again, each with its trial; no store is looked at.
+
+    `over`: the study does not go on.
+    """
     trials = study.trials
-    front = _front(study, trials, driven)
-    alive = [t for t in trials if t.number in front or _wanted(study, t, driven)]
+    front = _front(study, trials, driven, over)
+    alive = [t for t in trials if t.number in front or _wanted(study, t, driven, over)]
     wanted = {key for trial in alive for key in _keys(study, trial)}
     found: dict[str, int] = {}
     for trial in trials:
@@ -107,6 +114,16 @@ def kept(study: Study, waste: Collection[Waste]) -> int:
     return sum(sum(_files(system, folder).values()) for folder in folders)
 
 
+def weightless(study: Study) -> int:
+    """How many finished networks have no checkpoints left of any seed; 0 where none can be told."""
+    try:
+        there = folders(study)
+    except Exception:  # every kind of store has its own way of being away
+        return 0
+    finished = [trial for trial in study.trials if trial.outcome == "finished"]
+    return sum(not any(r.key in there for r in trial.replicates) for trial in finished)
+
+
 def held(study: Study) -> int | None:
     """Bytes of all that lies where the study's checkpoints go; None where that cannot be told."""
     try:
@@ -117,23 +134,23 @@ def held(study: Study) -> int | None:
     return sum(int(about.get("size") or 0) for about in found.values())
 
 
-def _front(study: Study, trials: Collection[Trial], driven: bool) -> set[int]:
+def _front(study: Study, trials: Collection[Trial], driven: bool, over: bool) -> set[int]:
     """Who is on the front, or may come back to it.
 
     Beside a driver also who was on it before its newest words, which its disk may lack yet.
     """
-    if _may_come_back(study, trials, driven):
+    if _may_come_back(study, trials, over):
         return {trial.number for trial in trials if trial.outcome == "finished"}
     known = [[*trials], [trial for trial in trials if not _lately(trial)] if driven else []]
     return {t.number for each in known for t in pareto.front(each, study.objectives)}
 
 
-def _may_come_back(study: Study, trials: Collection[Trial], driven: bool) -> bool:
+def _may_come_back(study: Study, trials: Collection[Trial], over: bool) -> bool:
     """Whether a finished network off the front may be on it later, as others lose their places."""
     search = study.space.search
     if search.duplicates == "replicate":  # another seed may bring any of them back
         return True
-    if _over(study, driven):
+    if over:
         return False
     # the trial that stands for a network is the best in one metric: it may be worse in another
     learnt = [name for name in study.objectives if name not in (*COSTS, *LATENCIES)]
@@ -144,22 +161,16 @@ def _may_come_back(study: Study, trials: Collection[Trial], driven: bool) -> boo
     )
 
 
-def _over(study: Study, driven: bool) -> bool:
-    """Whether the study has come to its end, and that is on the disk."""
-    return study.history.ended is not None and not driven
-
-
 def _lately(trial: Trial) -> bool:
     """Whether something of a trial has ended a moment ago, or has not."""
     ends = [trial.ended, *(known.attempts[-1].ended for known in trial.replicates)]
     return any(end is None or time.time() - end < FRESH for end in ends)
 
 
-def _wanted(study: Study, trial: Trial, driven: bool) -> bool:
+def _wanted(study: Study, trial: Trial, driven: bool, over: bool) -> bool:
     """Whether somebody may go on from a trial's checkpoints yet."""
-    pruner = study.space.search.pruner
-    if trial.outcome == "pruned" and pruner is not None and pruner.promote is not None:
-        return not _over(study, driven) and trial.number not in study.history.dismissed
+    if trial.outcome == "pruned" and study.space.search.promote is not None:
+        return not over and trial.number not in study.history.dismissed
     if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
         return True
     if trial.outcome in ("preempted", "interrupted"):

@@ -439,11 +439,10 @@ def test_a_search_that_cannot_work_is_given_up(
     assert "resume" in said
 
 
-def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> None:
-    """Its `every: 1` is not taken for a second: it goes on with the usual 600."""
+def spell(done: Path, new: str, old: str) -> None:
+    """Let a study's space and journal say what an earlier release would have written."""
     for path in (done / "space.yaml", done / journal.FILE):
-        text = path.read_text()
-        assert "every: 600.0" in text
+        assert new in path.read_text()
     records = [json.loads(line) for line in (done / journal.FILE).read_text().splitlines()]
     (done / journal.FILE).unlink()
     made = journal.Journal(done)
@@ -452,14 +451,57 @@ def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> 
             k: v for k, v in record.items() if k not in ("seq", "time", "sum", "kind", "fence")
         }
         if "space" in known:
-            known["space"] = known["space"].replace("every: 600.0", "every: 1")
+            known["space"] = known["space"].replace(new, old)
         made.append(record["kind"], **known)
     made.close()
-    (done / "space.yaml").write_text(
-        (done / "space.yaml").read_text().replace("every: 600.0", "every: 1")
-    )
+    (done / "space.yaml").write_text((done / "space.yaml").read_text().replace(new, old))
+
+
+def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> None:
+    """Its `every: 1` is not taken for a second: it goes on with the usual 600."""
+    spell(done, "every: 600.0", "every: 1")
     assert search.load(done).space.search.checkpoints.every == 600
     study = search.resume(done, trials=3)
     assert study.space.search.checkpoints.every == 600
     assert [trial.outcome for trial in study.trials] == ["finished"] * 3
     assert "every: 600.0" in (done / "space.yaml").read_text()
+
+
+def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path) -> None:
+    """A release that deleted none wrote no `of`: with this one nothing is deleted either, however
+    the study goes on, before a person asks for it.
+    """
+    spell(done, "every: 600.0, of: front", "every: 600.0")
+    study = search.load(done)
+    assert study.space.search.checkpoints.of == "all"
+    for trial in study.trials:
+        folder = done / "checkpoints" / trial.key_of(0)
+        folder.mkdir(exist_ok=True)
+        (folder / "epoch-000001.pt").write_bytes(b"of that release")
+
+    def kept() -> set[str]:
+        return {path.name for path in (done / "checkpoints").iterdir()}
+
+    for trials in (None, 4):
+        study = search.resume(done, trials=trials)
+        assert kept() == {trial.key_of(0) for trial in study.trials}
+    assert "of: all" in (done / "space.yaml").read_text()
+    front = {trial.key_of(0) for trial in study.pareto()}
+    assert front < kept()
+    study = search.resume(done, trials=5, overrides=["search.checkpoints.of=front"])
+    assert kept() == {trial.key_of(0) for trial in study.pareto()}
+    assert search.load(done).space.search.checkpoints.of == "front"
+
+
+def test_more_seeds_for_networks_without_weights_are_warned_of(
+    write_space: WriteSpace, tmp_path: Path
+) -> None:
+    """Their first seeds' were deleted, being off the front; where all are kept nothing is said."""
+    for of, warned in (("front", True), ("all", False)):
+        asked = f"objectives: {{val_accuracy: max}}\ncheckpoints: {{of: {of}}}"
+        path = write_space(name=f"seeds-{of}", trials=2, epochs=1, search=asked)
+        search.run(path, out=tmp_path / "runs", executor="inprocess")
+        said: list[str] = []
+        folder = tmp_path / "runs" / f"seeds-{of}"
+        search.resume(folder, overrides=["search.replicates=2"], say=said.append)
+        assert ["1 finished network" in line for line in said].count(True) == warned

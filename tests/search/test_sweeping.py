@@ -73,6 +73,7 @@ def swept(study: Study, said: list[str] | None = None) -> None:
 
 def look(sweeper: Sweeping) -> None:
     """A sweep beside the driver, now and here."""
+    sweeper._dead = garbage.dead(sweeper._study, driven=True, over=False)
     sweeper._work(last=False)
 
 
@@ -115,7 +116,9 @@ def test_newest_words_put_nobody_off_the_front(
 
 
 def test_a_seed_to_come_may_bring_a_network_back(synthetic: Synthetic) -> None:
-    """With `further` the leader's mean may fall: nothing that finished goes before the end."""
+    """With `further` the leader's mean may fall: of what finished no sweep takes any, as the study
+    may get more seeds; `gc` of one that has ended does.
+    """
     study = synthetic(trials=2, further={"seeds": 1, "most": 2})
     leader, beaten = go(study, "finished", 0.9), go(study, "finished", 0.5)
     folders = [store(study, leader), store(study, beaten)]
@@ -128,8 +131,51 @@ def test_a_seed_to_come_may_bring_a_network_back(synthetic: Synthetic) -> None:
     study.conclude()
     assert study.history.ended
     swept(study)
+    assert [there(study, each) for each in folders] == [True, True]
+    study.close()
+    clean(study)
     front = {member.number for member in study.pareto()}
+    assert len(front) == 1
     assert [there(study, each) for each in folders] == [n in front for n in (0, 1)]
+
+
+def test_who_may_have_a_second_chance_keeps_its_place(synthetic: Synthetic) -> None:
+    """With `promote` a study that has ended may go on with a larger budget, and whom that promotes
+    goes on from where it was stopped; `gc` takes the end for the end.
+    """
+    pruner = {"name": "ThresholdPruner", "lower": 0.0, "promote": 0.99}
+    study = synthetic(trials=2, pruner=pruner, budget={"epochs": 9})
+    folder = store(study, go(study, "pruned"))
+    go(study, "finished")
+    study.conclude()
+    assert study.history.ended
+    swept(study)
+    assert there(study, folder)
+    study.close()
+    assert clean(study) == SIZE
+
+
+def test_only_what_is_on_the_disk_is_acted_upon(
+    synthetic: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is decided after a look, and before its thread comes to work, is for the next one."""
+    monkeypatch.setattr(garbage, "FRESH", -1.0)
+    monkeypatch.setattr(sweeping, "EVERY", 0.0)
+    study = synthetic(baselines=[{"backbone": {"width": 2.0}}, {"backbone": {"width": 1.0}}])
+    folder = store(study, go(study, "finished", 0.5))
+    with Sweeping(study, print) as sweeper:
+        assert sweeper._background is not None
+        monkeypatch.setattr(sweeper._background, "wake", lambda: None)
+        study.commit()
+        sweeper.look()
+        better = go(study, "finished", 0.9)
+        assert {member.number for member in study.pareto()} == {better.trial}
+        sweeper._work(last=False)
+        assert there(study, folder)
+        study.commit()
+        sweeper.look()
+        sweeper._work(last=False)
+        assert not there(study, folder)
 
 
 def test_all_are_kept_where_that_is_wanted(synthetic: Synthetic) -> None:
