@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 REMEDY = "apt-get install g++ python3-dev, or name a compiler in {}"
+OFF = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
+"""Where either is 1 PyTorch compiles nothing and says nothing: training would be eager."""
 
 
 def lacking(device: str) -> str:
@@ -19,14 +21,18 @@ def lacking(device: str) -> str:
     PyTorch writes C++ for a CPU, which $CXX or g++ (on macOS clang++) makes a library of, and for a
     GPU Triton, which builds its launcher with $CC, gcc or clang. Both include Python.h.
     """
+    for variable in OFF:
+        if os.environ.get(variable) == "1":
+            return f"${variable} is 1 here: unset it"
     if device == "cuda" and find_spec("triton") is None:
         return "Triton is not installed: pip install triton, on every node"
     variable = "CC" if device == "cuda" else "CXX"
     if compiler(device) is None:
         language = "C" if device == "cuda" else "C++"
         named = os.environ.get(variable)
-        where = f" (${variable} is {named})" if named else ""
-        return f"no {language} compiler here{where}: {REMEDY.format(variable)}"
+        where = "" if named is None else f" (${variable} is {named or 'empty'})"
+        alone = ", without flags" if device == "cuda" else ""
+        return f"no {language} compiler here{where}: {REMEDY.format(variable)}{alone}"
     headers = sysconfig.get_path("include")
     if sys.platform == "linux" and not Path(headers, "Python.h").is_file():
         return f"no Python.h in {headers}: {REMEDY.format(variable)}"
@@ -34,11 +40,14 @@ def lacking(device: str) -> str:
 
 
 def compiler(device: str) -> str | None:
-    """The path of the compiler that would be called, None where there is none."""
+    """The path of the compiler that would be called, None where there is none.
+
+    In $CXX flags may follow it; $CC is all a name to Triton.
+    """
     if device == "cuda":
-        names = ["gcc", "clang"]
+        named, names = os.environ.get("CC"), ["gcc", "clang"]
     else:
-        names = ["clang++" if sys.platform == "darwin" else "g++"]
-    if named := os.environ.get("CC" if device == "cuda" else "CXX"):
-        names = shlex.split(named)[:1]  # flags may follow
+        named, names = os.environ.get("CXX"), ["clang++" if sys.platform == "darwin" else "g++"]
+    if named is not None:
+        names = [named] if device == "cuda" else shlex.split(named)[:1]
     return next(filter(None, map(shutil.which, names)), None)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import shutil
+import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partialmethod
@@ -18,16 +20,18 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.convert_frame import input_codes
 from torch._dynamo.eval_frame import _debug_get_cache_entry_list
-from torch._dynamo.exc import FailOnRecompileLimitHit
-from torch._dynamo.testing import CompileCounter
+from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
+from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 import trainers
 from spaces.config import Config
 from spaces.errors import VariantError
-from trainers import checkpoint, regions, toolchain
+from trainers import checkpoint, cores, regions, toolchain
 from trainers.backbones.mobilenetv2 import InvertedResidual
 from trainers.backbones.resnet import Basic
 from trainers.run import Run
@@ -212,6 +216,26 @@ def test_trials_of_one_process_are_all_compiled_and_leave_nothing(
         assert [network() for network in networks] == [None] * number
 
 
+OPEN = """
+import sys
+from functools import partialmethod
+from torch import nn
+import trainers
+from spaces.config import Config
+nn.Module.compile = partialmethod(nn.Module.compile, backend="eager")
+trial = trainers.train(Config.model_validate_json(sys.argv[1]), device="cpu")
+next(trial)
+"""
+
+
+def test_a_training_left_open_ends_with_its_process_in_silence() -> None:
+    """Closed by the interpreter as it goes, when there is no forgetting any more."""
+    command = [sys.executable, "-c", OPEN, tiny(compile=True).model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0
+    assert "Exception" not in done.stderr, done.stderr
+
+
 MOBILE: dict[str, Any] = {
     "backbone": {"name": "mobilenetv2", "width": 0.25},
     "dataset": {"name": "digits", "subset": 150, "image_size": 16},
@@ -235,6 +259,89 @@ def test_beyond_the_limit_is_an_error(
     monkeypatch.setattr(regions, "MOST", 11)
     with pytest.raises(FailOnRecompileLimitHit):
         next(trainers.train(tiny(compile=True, **MOBILE), device="cpu"))
+
+
+def test_what_is_set_elsewhere_makes_no_block_eager(compiled: CompileCounter) -> None:
+    """A caller's stance is not ours, and stays the caller's."""
+    theirs = CompileCounter()
+    with torch.compiler.set_stance("force_eager"):
+        next(trainers.train(tiny(compile=True), device="cpu"))
+        torch.compile(nn.ReLU(), backend=theirs)(torch.ones(3))
+    assert compiled.frame_count == 3
+    assert theirs.frame_count == 0
+
+
+def test_an_error_of_the_compilers_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where $TORCHDYNAMO_SUPPRESS_ERRORS would have PyTorch go on eagerly."""
+
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        raise OSError("no space left for what is compiled")
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=broken))
+    with (
+        torch._dynamo.config.patch(suppress_errors=True),
+        pytest.raises(BackendCompilerFailed, match="no space left"),
+    ):
+        next(trainers.train(tiny(compile=True), device="cpu"))
+
+
+def test_backward_passes_are_compiled_in_the_thread_that_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By no more processes than this one's share of the cores.
+
+    On a GPU a backward pass runs in a thread of autograd's own, to which PyTorch's settings are
+    those that it came with; here one is made for each.
+    """
+    seen: list[tuple[int, int]] = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        seen.append((threading.get_ident(), torch._inductor.config.compile_threads))
+        run: Callable[..., Any] = make_boxed_func(graph.forward)
+        return run
+
+    backward = torch.Tensor.backward
+
+    def elsewhere(loss: torch.Tensor) -> None:
+        thread = threading.Thread(target=backward, args=[loss])
+        thread.start()
+        thread.join()
+
+    backend = aot_autograd(fw_compiler=compiler)
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    monkeypatch.setattr(torch.Tensor, "backward", elsewhere)
+    monkeypatch.setattr(cores, "_allowed", 1)
+    next(trainers.train(tiny(compile=True), device="cpu"))
+    assert seen == [(threading.get_ident(), 1)] * (3 + 3)
+
+
+def test_a_limit_of_processes_that_a_person_set_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """$TORCHINDUCTOR_COMPILE_THREADS, where it is less than the share of the cores."""
+    monkeypatch.setattr(cores, "share", lambda: 96)
+    for limit in (1, 32):  # 32 is PyTorch's own on a node of 96 cores
+        with torch._inductor.config.patch(compile_threads=limit), regions.compiling(True):
+            assert torch._inductor.config.compile_threads == limit
+
+
+def test_a_callers_own_compiled_model_is_only_compiled_anew(compiled: CompileCounter) -> None:
+    """Forgotten with a trial's blocks, between its forward and backward pass too."""
+    figures = []
+    for beside in (False, True):
+        counter = CompileCounterWithBackend("aot_eager")
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        fast = torch.compile(model, backend=counter)
+        for count in (3, 3):
+            loss = fast(torch.ones(count, 4)).sum()
+            if beside:
+                list(trainers.train(tiny(compile=True, epochs=1), device="cpu"))
+            loss.backward()
+        figures.append([parameter.grad for parameter in model.parameters()])
+        assert counter.frame_count == 1 + beside
+        torch.compiler.reset()
+    assert compiled.frame_count == 2 * 3
+    for one, other in zip(*figures, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_a_network_of_timms_is_compiled_too(compiled: CompileCounter) -> None:
@@ -296,6 +403,44 @@ def test_without_a_compiler_it_is_told_before_training(
         assert [at for at, _ in e.value.problems] == ["training.compile"]
         assert len(str(e.value).splitlines()) == 1
         trainers.check_device(tiny(), "cpu")
+
+
+def test_tritons_compiler_is_named_without_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Triton takes all of $CC for a name, as its own words show; Inductor cuts $CXX into words."""
+    build = pytest.importorskip("triton.runtime.build")
+    if shutil.which("gcc") is None or toolchain.lacking("cuda"):
+        pytest.skip("nothing to compile with here")
+    source = tmp_path / "launcher.c"
+    source.write_text("#include <Python.h>\n")
+    for named in ("gcc", "gcc -O2"):
+        monkeypatch.setenv("CC", named)
+        build._find_compiler.cache_clear()
+        try:
+            build._build("launcher", str(source), str(tmp_path), [], [], [], [])
+            built = True
+        except FileNotFoundError:
+            built = False
+        assert bool(toolchain.lacking("cuda")) is not built
+    build._find_compiler.cache_clear()
+    assert toolchain.lacking("cuda").endswith("or name a compiler in CC, without flags")
+
+
+def test_an_empty_name_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Inductor nor Triton takes $CXX or $CC for unset where it is empty."""
+    for device, variable in (("cpu", "CXX"), ("cuda", "CC")):
+        monkeypatch.setenv(variable, "")
+        assert f"compiler here (${variable} is empty)" in toolchain.lacking(device)
+
+
+@pytest.mark.parametrize("variable", toolchain.OFF)
+def test_where_compiling_is_off_it_is_told(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would train eagerly and say nothing, under a compiled training's run key."""
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(VariantError, match=rf"\${variable} is 1 here: unset it \(got true"):
+        trainers.check_device(tiny(compile=True), "cpu")
+    trainers.check_device(tiny(), "cpu")
 
 
 def test_without_headers_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
