@@ -28,6 +28,8 @@ Points: TypeAlias = NDArray[np.float64]
 
 FINEST = 1e-12
 """A tolerance below this is none: doubles do not tell such costs apart."""
+AT_ONCE = 64
+"""Rows that are compared with all others at a time."""
 
 
 def judged(objectives: Iterable[str]) -> str | None:
@@ -131,16 +133,8 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
     their rank. Raises ValueError on NaN, which has no rank. O(d n^2) time, O(n^2) memory.
     """
     rows = _rows(points)
-    count, dimensions = rows.shape
-    no_worse = np.ones((count, count), dtype=bool)
-    better = np.zeros((count, count), dtype=bool)
-    for axis in range(dimensions):
-        column = rows[:, axis]
-        no_worse &= column[:, None] <= column[None, :]
-        better |= column[:, None] < column[None, :]
-    dominates = no_worse & better
-
-    result = np.full(count, -1, dtype=np.int64)
+    dominates = _dominates(rows, rows)
+    result = np.full(len(rows), -1, dtype=np.int64)
     dominators = dominates.sum(axis=0)
     rank = 0
     while (peel := (dominators == 0) & (result < 0)).any():
@@ -156,19 +150,24 @@ def nondominated(points: ArrayLike) -> NDArray[np.bool_]:
     Raises ValueError on NaN. O(n d) for each member of the front.
     """
     given = _rows(points)
-    order = np.lexsort(given.T[::-1])  # whoever dominates a row comes before it
-    rows = given[order]
-    left = np.arange(len(rows))
-    members: list[NDArray[np.int64]] = []
-    while len(left):
-        first = rows[left[0]]
-        same = (rows[left] == first).all(axis=1)
-        members.append(left[same])
-        left = left[(rows[left] < first).any(axis=1)]
+    left = np.lexsort(given.T[::-1])  # whoever dominates a row comes before it
     mask = np.zeros(len(given), dtype=bool)
-    if members:
-        mask[order[np.concatenate(members)]] = True
+    while len(left):
+        first, left = left[:AT_ONCE], left[AT_ONCE:]
+        members = first[~_dominates(given[first], given[first]).any(axis=0)]
+        mask[members] = True
+        left = left[~_dominates(given[members], given[left]).any(axis=0)]
     return mask
+
+
+def _dominates(some: Points, others: Points) -> NDArray[np.bool_]:
+    """Which rows are nowhere worse than which others, and somewhere better; shape (n, m)."""
+    no_worse = np.ones((len(some), len(others)), dtype=bool)
+    better = np.zeros_like(no_worse)
+    for own, its in zip(some.T, others.T, strict=True):
+        no_worse &= own[:, None] <= its
+        better |= own[:, None] < its
+    return no_worse & better
 
 
 def networks(trials: Iterable[Trial], objectives: Mapping[str, Objective]) -> list[Trial]:

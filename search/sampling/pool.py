@@ -1,16 +1,18 @@
 """Candidates: different networks within the limits that a sampler may choose among.
 
 The pool is a number of points in random order, more with every ask, and the neighbours of the
-networks on the front. A small space is in it as a whole in the end. Which these are depends on the
-seed, the number of asks and the front alone, so a resumed search has the same pool.
+networks on the front, of a large one by turns. A small space is in it as a whole in the end. Which
+these are depends on the seed, the number of asks and the front alone, so a resumed search has the
+same pool.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 from search.trial import Candidate, Trial, digest_int
@@ -29,6 +31,8 @@ LISTING = 32
 """More for every further ask in a space that is listed, up to all."""
 NEAR = 32
 """Neighbours of a network of the front; every third differs in two holes."""
+TURN = 16
+"""Members of the front whose neighbours are in the pool of one ask; the next ask has the next."""
 FEW = 6
 """A hole of at most so many values moves to any of them."""
 
@@ -59,11 +63,14 @@ class Pool:
         self._near: dict[str, list[Point]] = {}  # by run key
         self._known: dict[str, Point | None] = {}  # by values
 
-    def candidates(self, asks: int, front: Iterable[Point], tried: Container[str]) -> list[Point]:
-        """What may be chosen at that ask: each network once, and none of those tried."""
+    def candidates(self, asks: int, front: Sequence[Point], tried: Container[str]) -> list[Point]:
+        """What may be chosen at that ask: each network once, and none of those tried.
+
+        The order of the front is that of its members' turns.
+        """
         self._look_at(FIRST + LISTING * asks if self._listed else min(FIRST + EACH * asks, MOST))
         found = dict(self._drawn)
-        for member in front:
+        for member in _turn(front, asks):
             for point in self._neighbours(member):
                 found.setdefault(point.network.key, point)
         return [point for key, point in found.items() if key not in tried]
@@ -140,6 +147,14 @@ class Pool:
             return parameter.sample(source)
 
         return self._space.fill(chosen)
+
+
+def _turn(front: Sequence[Point], asks: int) -> Iterable[Point]:
+    """The members whose turn it is at that ask."""
+    if len(front) <= TURN:
+        return front
+    first = asks * TURN % len(front)
+    return islice(cycle(front), first, first + TURN)
 
 
 def _others(parameter: Parameter, value: Any, source: random.Random) -> list[Any]:

@@ -38,6 +38,17 @@ def test_rank_zero_agrees_with_moocore(rows: np.ndarray) -> None:
     np.testing.assert_array_equal(pareto.ranks(rows) == 0, kept)
 
 
+@given(
+    hnp.arrays(
+        np.float64, st.tuples(st.integers(0, 200), st.sampled_from((1, 2, 3, 4))), elements=GRID
+    )
+)
+def test_the_front_agrees_with_moocore(rows: np.ndarray) -> None:
+    """Of more rows than are compared at a time, too."""
+    kept = moocore.is_nondominated(rows, keep_weakly=True) if len(rows) else np.zeros(0, bool)
+    np.testing.assert_array_equal(pareto.nondominated(rows), kept)
+
+
 @given(points((2, 3, 4)), st.floats(-6, 12))
 def test_hypervolume_agrees_with_moocore(rows: np.ndarray, corner: float) -> None:
     """The volume is moocore's, also with the reference inside the cloud of points."""
