@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -148,6 +147,8 @@ def measured(name: str, *arguments: str, out: Path | None = None) -> dict[str, A
 
     The result is the file that it left in `out`, or its stdout where it writes none.
     """
+    head = ["git", "-C", str(BENCHMARKS), "rev-parse", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True).stdout  # none outside a checkout
     started = datetime.now(UTC).replace(microsecond=0)
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments]
     where = ["--out", str(out)] if out else []
@@ -156,10 +157,7 @@ def measured(name: str, *arguments: str, out: Path | None = None) -> dict[str, A
     (path,) = out.glob("*.json") if out else (None,)
     result: dict[str, Any] = json.loads(path.read_text("utf-8") if path else done.stdout)
     assert result.keys() >= FACTS
-    head = ["git", "-C", str(BENCHMARKS), "rev-parse", "HEAD"]
-    if shutil.which("git") and not subprocess.run(head, capture_output=True).returncode:
-        commit = subprocess.check_output(head, text=True)
-        assert commit.startswith(result["commit"].removesuffix("-dirty"))
+    assert not commit or commit.startswith(result["commit"].removesuffix("-dirty"))
     assert started <= datetime.fromisoformat(result["date"]) <= datetime.now(UTC)
     assert path is None or path.stem.endswith(f"-{result['date'][:10]}")
     assert result["command"].startswith(f"python benchmarks/{name}.py")
@@ -340,7 +338,7 @@ def test_a_search_that_is_killed_once_ends_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_costs_are_the_same_by_every_counter(tmp_path: Path) -> None:
     """Ours, torch's and ptflops' count of two networks, and what timm publishes of one."""
     result = measured("complexity", "--repeats", "1", out=tmp_path)
@@ -351,3 +349,35 @@ def test_costs_are_the_same_by_every_counter(tmp_path: Path) -> None:
             assert other["params"] == ours["params"]
             assert other["macs"] == pytest.approx(ours["macs"], rel=1e-6)
             assert 0 < other["cold"] == other["cold max"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_message_is_measured_in_the_driver(tmp_path: Path) -> None:
+    """Two trials over a real Ray, their epochs told one by one and gathered for 0.1 s: CPU time of
+    all epochs but those that came first.
+    """
+    given = ("--epochs", "300", "--gathered", "0", "0.1", "--rounds", "1")
+    result = measured("messages", *given, out=tmp_path)
+    assert [row["gathered_s"] for row in result["rounds"]] == [0, 0.1]
+    for row, line in zip(result["rounds"], result["summary"], strict=True):
+        assert 0 < row["epochs"] < 600
+        assert line["gathered_s"] == row["gathered_s"]
+        assert 0 < row["cpu_per_epoch_ms"] == line["cpu_per_epoch_ms"]["median"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_processes_share_mapped_images(tmp_path: Path, data: Path) -> None:
+    """Two processes with CIFAR-10: mapped, each adds half a copy; without a cache, a whole one."""
+    result = measured("sharing", "--data", str(data), "--processes", "2", out=tmp_path)
+    assert result["processes"] == 2
+    mapped, private = (result["MiB and CPU seconds"][name] for name in ("mapped", "private"))
+    copy = 50_000 * 32 * 32 * 3 / 2**20
+    for row in (mapped, private):
+        assert 49_900 <= row["images"] <= 50_000  # a last batch that is not full does not train
+        assert row["opened"] > 0
+    assert copy / 2 <= mapped["share"] < copy
+    assert mapped["own"] < copy / 2
+    assert private["own"] >= copy
