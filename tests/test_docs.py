@@ -142,13 +142,12 @@ def test_the_stopping_page_s_table_is_its_results() -> None:
         assert f"| {said} | {' | '.join(cells)} |\n" in page
 
 
-def test_the_sampling_page_s_table_is_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sampling_page_s_table_is_its_results() -> None:
     """The table is the kept result's, and what the page makes of it holds there."""
     kept = json.loads(max((ROOT / "benchmarks" / "results").glob("sampling-2*")).read_text())
     page = (ROOT / "docs" / "sampling.md").read_text()
     shown = re.search(r"<!-- sampling:begin -->\n(.*?)\n<!-- sampling:end -->", page, re.DOTALL)
     assert shown
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = runpy.run_path(str(ROOT / "benchmarks" / "sampling.py"))["table"]
     assert shown[1].splitlines() == table(kept)
     for one in kept["tables"].values():
