@@ -377,3 +377,18 @@ def test_processes_share_mapped_images(tmp_path: Path, data: Path) -> None:
     assert copy / 2 <= mapped["share"] < copy
     assert mapped["own"] < copy / 2
     assert private["own"] >= copy
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compiling_is_timed_beside_eager(tmp_path: Path) -> None:
+    """One small network, two epochs of each kind: what is timed learns the same either way."""
+    given = ("--depth", "8", "--widths", "0.25", "--epochs", "2")
+    result = measured("compiling", *given, out=tmp_path)
+    assert (result["depth"], result["epochs"], result["threads"]) == (8, 2, 1)
+    (trial,) = result["trials"]
+    assert trial["width"] == 0.25
+    assert min(trial["epoch, seconds"].values()) > 0
+    assert 0 < trial["ratio"]["low"] <= trial["ratio"]["median"] <= trial["ratio"]["high"]
+    eager, compiled = trial["last train_loss"]
+    assert compiled == pytest.approx(eager, rel=0.01)  # the order of sums differs, no more
