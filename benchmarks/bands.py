@@ -13,14 +13,11 @@ benchmarks/results/bands-<date>.json.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import RESULTS, circumstances, keep
 
 from search.front.pareto import band, nondominated
 
@@ -35,21 +32,19 @@ GAINS = (0.0, 0.004)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
+    about = circumstances()
     rows = [simulated(sd, gain, given.repeats) for gain in GAINS for sd in NOISES]
     result = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()}, Python {platform.python_version()}; simulated",
-        "versions": {"numpy": version("numpy")},
-        "command": f"python benchmarks/bands.py --repeats {given.repeats}",
+        **about,
+        "note": "simulated: the figures do not depend on the machine",
+        "repeats": given.repeats,
         "trials": TRIALS,
         "rows": rows,
     }
-    path = given.out / f"bands-{result['date']}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print("\n".join(table(rows)))
-    print(f"written: {path}")
+    print(f"written: {keep('bands', result, given.out)}")
 
 
 def simulated(sd: float, gain: float, repeats: int) -> dict[str, Any]:

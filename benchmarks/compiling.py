@@ -20,15 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import RESULTS, circumstances, keep
 
 import trainers
 from spaces.config import Config
@@ -79,9 +77,10 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--widths", type=float, nargs="+", default=[0.5, 0.75, 0.5])
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    load = os.getloadavg()[0]
+    about = circumstances()
     trials = []
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
@@ -89,24 +88,8 @@ def main() -> None:
             trials.append(trial(asked.depth, width, asked.epochs))
             print(json.dumps(trials[-1]), flush=True)
 
-    now = datetime.now(UTC)
-    path = Path(__file__).parent / "results" / f"compiling-{now:%Y-%m-%d}.json"
-    widths = " ".join(f"{width:g}" for width in asked.widths)
-    record = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": f"python benchmarks/compiling.py --depth {asked.depth} --widths {widths} "
-        f"--epochs {asked.epochs}",
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load before": load,
-        },
-        "versions": {"torch": version("torch"), "python": platform.python_version()},
-        "trials": trials,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    settings = {"depth": asked.depth, "epochs": asked.epochs, "threads": torch.get_num_threads()}
+    print(keep("compiling", {**about, **settings, "trials": trials}, asked.out))
 
 
 if __name__ == "__main__":

@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
+
+from kept import RESULTS, circumstances, keep
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = {"resnet50@224": ("cifar10", 50, 224), "resnet20@32": ("cifar10", 20, 32)}
@@ -118,12 +117,14 @@ def once(tool: str, network: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--once", nargs=2, metavar=("TOOL", "NETWORK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.once:
         print(json.dumps(once(*arguments.once)))
         return
 
+    about = circumstances("ptflops", "timm")
     rows: dict[str, dict[str, dict[str, float]]] = {}
     header = (
         f"{'':14}{'':30}{'cold':>9}{'(cpu)':>9}{'fresh':>9}{'warm':>9}   {'params':>12}{'MACs':>16}"
@@ -151,24 +152,12 @@ def main() -> None:
     ours = int(rows["resnet50@224"]["ours"]["params"]) + dense
     print(f"ECA-ResNet-50, 1000 classes: {ours:,} params; timm publishes {PUBLISHED} million")
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "ptflops", "timm")},
-        },
+        **about,
         "repeats": arguments.repeats,
         "milliseconds": rows,
         "timm_published_millions": PUBLISHED,
     }
-    file = ROOT / "benchmarks" / "results" / f"complexity-{datetime.now(UTC):%Y-%m-%d}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {file.relative_to(ROOT)}")
+    print(f"written to {keep('complexity', result, arguments.out)}")
 
 
 if __name__ == "__main__":

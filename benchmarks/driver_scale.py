@@ -18,20 +18,19 @@ import hashlib
 import heapq
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kept import circumstances
+
 import spaces
 from search import text
-from search.beforehand.preflight import versions
 from search.store import default_uri
 from search.study import journal
 from search.study.study import Study
@@ -249,6 +248,7 @@ def main() -> None:
         how = (asked.reports, asked.at_once, sampler, asked.pruner, wanted)
         print(json.dumps(measured(trials, *how)))
         return
+    about = circumstances()
     runs = []
     for sampler in asked.sampler:
         for trials in asked.trials:
@@ -261,15 +261,8 @@ def main() -> None:
             )
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python benchmarks/driver_scale.py " + " ".join(sys.argv[1:]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_model()}",
-        "load": os.getloadavg()[0],
-        "note": "CPU seconds; workers are simulated; the machine was shared",
-        "versions": {**versions(), "python": platform.python_version()},
-    }
-    print(json.dumps({**about, "runs": runs}, indent=1))
+    note = "CPU seconds; workers are simulated"
+    print(json.dumps({**about, "note": note, "runs": runs}, indent=1))
 
 
 def table(runs: list[dict[str, Any]]) -> list[str]:
@@ -301,11 +294,6 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
     ]
     lines = [heading, ["---:" if name != "pruner" else "---" for name in heading], *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "?")
 
 
 if __name__ == "__main__":

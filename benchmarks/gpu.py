@@ -24,18 +24,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from kept import RESULTS, circumstances
 from throughput import alternated, bare, config, found, ours, usual
 from torch.nn.functional import cross_entropy
 
@@ -271,16 +269,6 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def _machine(bench: Bench) -> Figures:
-    name = torch.cuda.get_device_name() if bench.device == "cuda" else platform.machine()
-    return {
-        "device": name,
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "ray")}
-        | {"python": platform.python_version(), "cuda": torch.version.cuda},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
@@ -290,15 +278,12 @@ def main() -> None:
     if unknown := set(asked.steps) - set(STEPS):
         parser.error(f"no such step: {', '.join(unknown)} (there are: {', '.join(STEPS)})")
     bench = Bench.of(smoke=asked.smoke)
-    now = datetime.now(UTC)
-    results = Path(__file__).parent / "results"
-    path = asked.record or results / f"gpu-{now:%Y-%m-%d}.json"
+    name = torch.cuda.get_device_name() if bench.device == "cuda" else "cpu"
+    about = circumstances(device=name)
+    about["versions"]["cuda"] = torch.version.cuda
+    path = asked.record or RESULTS / f"gpu-{about['date'][:10]}.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record |= {
-        "date": now.isoformat(timespec="seconds"),
-        "command": "python benchmarks/gpu.py" + " --smoke" * asked.smoke,
-        "machine": _machine(bench),
-    }
+    record |= about
     for name in asked.steps or list(STEPS):
         begun = perf_counter()
         figures = record.setdefault(name, {})

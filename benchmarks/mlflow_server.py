@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import secrets
 import shutil
 import socket
@@ -35,11 +34,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, chdir, contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from kept import RESULTS, circumstances, keep
 
 STORES = ("server on postgresql", "server on sqlite", "postgresql", "sqlite")
 EPOCHS = 15
@@ -277,22 +276,19 @@ def main() -> None:
     parser.add_argument("--drivers", type=int, default=8)
     parser.add_argument("--children", type=int, default=25, help="of each driver")
     parser.add_argument("--only", nargs="*", choices=STORES)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    about = circumstances("psycopg2-binary")
     rows = []
     for name in arguments.only or STORES:
         with tempfile.TemporaryDirectory(prefix="eca-mlflow-") as scratch:
             rows.append(measure(name, arguments.drivers, arguments.children, Path(scratch)))
         print(json.dumps(rows[-1]), flush=True)
-    now = datetime.now(UTC)
     result = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "versions": {name: version(name) for name in ("eca-search", "mlflow", "psycopg2-binary")},
+        **about,
         "stores": rows,
     }
-    out = Path(__file__).parent / "results" / f"mlflow-server-{now:%Y-%m-%d}.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out = keep("mlflow-server", result, arguments.out)
     print(f"written to {out}")
 
 

@@ -27,19 +27,17 @@ import argparse
 import contextlib
 import json
 import logging
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import optuna
 import ray
+from kept import RESULTS, circumstances, keep
 from ray import tune
 
 import spaces
@@ -316,7 +314,9 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=20, help="trials of the slowest systems")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=SYSTEMS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    about = circumstances()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
     with ray_tune.connected("local", cpus=WORKERS):
@@ -328,20 +328,12 @@ def main() -> None:
     print("|" + "---|" * len(columns))
     for line in table:
         print("| " + " | ".join(str(line[column]) for column in columns) + " |")
-    now = datetime.now(UTC)
     result = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "versions": {
-            name: version(name) for name in ("eca-search", "ray", "optuna", "mlflow", "torch")
-        },
+        **about,
         "summary": table,
         "rounds": rows,
     }
-    out = Path(__file__).parent / "results" / f"overhead-{now:%Y-%m-%d}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out = keep("overhead", result, arguments.out)
     print(f"written to {out}")
 
 

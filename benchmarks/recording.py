@@ -32,17 +32,16 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import argparse
 import hashlib
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from kept import RESULTS, circumstances, keep
 
 EPOCHS = 15
 WORKERS = 2
@@ -553,12 +552,14 @@ def main() -> None:
     parser.add_argument("--front", type=int, default=2000, help="trials of a large study")
     parser.add_argument("--only", nargs="*", choices=SYSTEMS)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if arguments.child:
         name, trials, seed = arguments.child
         with tempfile.TemporaryDirectory() as scratch:
             print(json.dumps(SYSTEMS[name](int(trials), int(seed), Path(scratch))))
         return
+    about = circumstances()
     rows = measure(arguments)
     table = summary(rows)
     columns = list(table[0])
@@ -571,22 +572,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             fronts = front(arguments.front, Path(scratch))
         print(json.dumps(fronts))
-    now = datetime.now(UTC)
     result = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "versions": {
-            name: version(name) for name in ("eca-search", "ray", "optuna", "mlflow", "torch")
-        },
+        **about,
         "aims": AIMS,
         "summary": table,
         "front": fronts,
         "rounds": rows,
     }
-    out = Path(__file__).parent / "results" / f"recording-{now:%Y-%m-%d}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out = keep("recording", result, arguments.out)
     print(f"written to {out}")
 
 

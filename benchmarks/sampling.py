@@ -27,19 +27,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from kept import RESULTS, circumstances, keep
 from optuna.distributions import CategoricalDistribution
 from sampling_tables import Table, accel, nasbench201
 
@@ -76,7 +74,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="*", help="tables, by a part of their names")
     parser.add_argument("--record", type=Path, help="runs so far, one a line; added to")
     parser.add_argument("--note", default="", help="kept with the result")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.data is None:
         parser.error("--data, or $ECA_SEARCH_DATA: the folder that holds nasbench/")
@@ -84,6 +82,8 @@ def main() -> None:
     chosen = given.only or [name for name in samplers if name not in ("GP", "Ax")]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
+    about = circumstances("scipy")
+    about["versions"] |= theirs(given.peers)
     before = given.record.read_text() if given.record and given.record.exists() else ""
     runs = [json.loads(line) for line in before.splitlines()]
     tables = list(spaces(given.data, given.peers, given.tables))
@@ -100,13 +100,7 @@ def main() -> None:
                     with given.record.open("a") as file:
                         file.write(json.dumps(run) + "\n")
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work, Python "
-        f"{platform.python_version()}",
-        "versions": {
-            **{name: version(name) for name in ("optuna", "numpy", "scipy")},
-            **theirs(given.peers),
-        },
+        **about,
         "trials": given.trials,
         **({"note": given.note} if given.note else {}),
         "checkpoints": [k for k in CHECKPOINTS if k <= given.trials],
@@ -119,9 +113,7 @@ def main() -> None:
             for table in tables
         },
     }
-    path = given.out / f"sampling-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written: {path}")
+    print(f"written: {keep('sampling', result, given.out)}")
 
 
 def theirs(python: Path | None) -> dict[str, str]:

@@ -24,7 +24,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import platform
 import random
 import shutil
 import signal
@@ -35,10 +34,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from kept import RESULTS, circumstances, keep
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
@@ -450,10 +449,12 @@ def main() -> None:
     parser.add_argument("--executor", choices=["ray", "inprocess"], default="ray")
     parser.add_argument("--only", nargs="*", choices=SYSTEMS)
     parser.add_argument("--stock", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if arguments.stock:
         drive_stock(arguments.stock)
         return
+    about = circumstances()
     rows = []
     for name in arguments.only or SYSTEMS:
         rows.append(measure(name, arguments))
@@ -463,19 +464,11 @@ def main() -> None:
     print("|" + "---|" * len(columns))
     for row in rows:
         print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
-    now = datetime.now(UTC)
     result = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "versions": {
-            name: version(name) for name in ("eca-search", "ray", "optuna", "mlflow", "torch")
-        },
+        **about,
         "systems": rows,
     }
-    out = Path(__file__).parent / "results" / f"soak-{arguments.executor}-{now:%Y-%m-%d}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out = keep(f"soak-{arguments.executor}", result, arguments.out)
     print(f"written to {out}")
 
 

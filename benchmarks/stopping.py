@@ -33,19 +33,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from kept import RESULTS, circumstances, keep
 from optuna.trial import FrozenTrial, TrialState
 
 from search import pruning
@@ -137,7 +135,7 @@ def main() -> None:
     parser.add_argument("--syne-tune", type=Path, help="a Python that has syne-tune")
     parser.add_argument("--jobs", type=int, default=1, help="tables at a time")
     parser.add_argument("--only", nargs="*", help="pruners, by the beginning of their names")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.data is None:
         parser.error("--data, or $ECA_SEARCH_DATA: the folder that holds nasbench/")
@@ -149,6 +147,7 @@ def main() -> None:
     }
     if given.syne_tune is None:
         pruners.pop("Syne Tune MOASHA", None)
+    about = circumstances()
     started = time.monotonic()
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
         asked = [
@@ -158,15 +157,12 @@ def main() -> None:
             for name in NASBENCH
         ]
         tables = {name: job.result() for name, job in zip(NASBENCH, asked, strict=True)}
-    versions = {name: version(name) for name in ("optuna", "numpy")}
     if given.syne_tune is not None:
         SyneTuneMoasha.begin(given.syne_tune)
-        versions["syne-tune"] = SyneTuneMoasha.ask({"version": True})
+        about["versions"]["syne-tune"] = SyneTuneMoasha.ask({"version": True})
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}; virtual time, so the load does not matter",
-        "versions": versions,
+        **about,
+        "note": "virtual time, so the load does not matter",
         "seeds": given.seeds,
         "orders": given.orders,
         "workers": WORKERS,
@@ -175,9 +171,7 @@ def main() -> None:
         "summary": summary(tables, list(pruners)),
     }
     print(json.dumps(result["summary"], indent=2))
-    path = given.out / f"stopping-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written: {path}")
+    print(f"written: {keep('stopping', result, given.out)}")
 
 
 def table(

@@ -24,18 +24,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import json
-import platform
 import statistics
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
 import torch
+from kept import RESULTS, circumstances, keep
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -211,6 +208,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2560)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compiled", action="store_true", help="ours with compiled blocks too")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -227,7 +225,7 @@ def main() -> None:
     if asked.compiled:
         loops["compiled"] = ours(config(asked.depth, asked.width, asked.images, compile=True))
         others.append("compiled")
-    load = os.getloadavg()[0]
+    about = circumstances("pillow")
     turns = list(alternated(loops, asked.repeats))
     trained = asked.images // BATCH * BATCH
     speeds = {name: [trained / turn[name][0] for turn in turns] for name in loops}
@@ -247,30 +245,18 @@ def main() -> None:
             f"({figures['low']:.3f} to {figures['high']:.3f}, {asked.repeats} turns)"
         )
 
-    now = datetime.now(UTC)
-    path = Path(__file__).parent / "results" / f"throughput-{now:%Y-%m-%d}.json"
-    path.parent.mkdir(exist_ok=True)
     record = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": f"python benchmarks/throughput.py --depth {asked.depth} --width {asked.width} "
-        f"--images {asked.images} --repeats {asked.repeats}" + " --compiled" * asked.compiled,
+        **about,
         "images": source,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load before": load,
-        },
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
-        | {"python": platform.python_version()},
+        "network": {"depth": asked.depth, "width": asked.width},
+        "threads": torch.get_num_threads(),
         "summary": summary,
         "turns": [
             {name: {"seconds": wall, "cpu": cpu} for name, (wall, cpu) in turn.items()}
             for turn in turns
         ],
     }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(path)
+    print(keep("throughput", record, asked.out))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import platform
 import signal
 import subprocess
 import sys
@@ -52,12 +51,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
 from front_worth import CONTENDERS, Row, Scales, fronts, retrained, summary
+from kept import RESULTS, circumstances
 
 import search
 import spaces
@@ -215,8 +213,8 @@ def main() -> None:
         given.judges = 1
         given.overrides += ["training.epochs=1", "backbone.depth=8", "search.trials=3"]
     space = spaces.load(given.space, overrides=given.overrides)
-    now = datetime.now(UTC)
-    path = given.record or HERE / "results" / f"time-to-{space.name}-{now:%Y-%m-%d}.json"
+    about = circumstances(device=_device())
+    path = given.record or RESULTS / f"time-to-{space.name}-{about['date'][:10]}.json"
     path = path.absolute()
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     record = {"searches": {}, "scores": {}, **record}
@@ -225,15 +223,7 @@ def main() -> None:
     for key, value in told.items():
         if record.setdefault(key, value) != value:
             parser.error(f"{path} was measured with another {key}; give another --record")
-    record |= {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/time_to_front.py", *sys.argv[1:]]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_device()}",
-        "versions": {
-            name: version(name)
-            for name in ("eca-search", "ray", "optuna", "mlflow", "torch", "torchvision")
-        },
-    }
+    record |= about
 
     def room(seconds: float) -> bool:
         return bool(time.monotonic() - called + seconds <= given.within)

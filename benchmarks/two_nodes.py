@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import secrets
 import shutil
 import signal
@@ -26,10 +25,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from kept import RESULTS, circumstances, keep
 
 import search
 from search.errors import JournalError
@@ -201,23 +200,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    about = circumstances()
     scratch = Path(tempfile.mkdtemp(prefix="eca-two-"))  # short: Ray's sockets allow 107 characters
     try:
         found = measure(arguments.trials, arguments.epochs, scratch)
     finally:
         shutil.rmtree(scratch)
-    now = datetime.now(UTC)
     result = {
-        "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "versions": {name: version(name) for name in ("eca-search", "ray", "torch")},
+        **about,
         "nodes": HOSTS,
         **found,
     }
-    out = Path(__file__).parent / "results" / f"two-nodes-{now:%Y-%m-%d}.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    keep("two-nodes", result, arguments.out)
     print(json.dumps(result, indent=1))
 
 

@@ -78,6 +78,38 @@ def test_the_scale_page_s_table_is_its_results() -> None:
                 assert taken[1] / taken[0] < most * size[1] / size[0], (pruner, cost)
 
 
+def test_the_scale_page_s_messages_are_their_results() -> None:
+    """What a message costs a driver, and what is left of it by gathering, is the kept run's."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("messages-*")).read_text())
+    page = " ".join((ROOT / "docs" / "scale.md").read_text().split())
+    cost = {line["gathered_s"]: line["cpu_per_epoch_ms"] for line in kept["summary"]}
+    assert f"A message of a worker costs the driver {cost[0.0]['median']:.2f} ms of a CPU" in page
+    assert (
+        f"Gathered for 10 ms the same epochs cost the driver {cost[0.01]['median']:.2f} ms each, "
+        f"for 0.1 s {cost[0.1]['median']:.2f}, for half a second {cost[0.5]['median']:.2f}."
+    ) in page
+    most = re.search(r"at some (\d+) a driver would have no time left", page)
+    assert most
+    assert 800 < int(most[1]) < 1000 / cost[0.0]["median"]
+    # longer waits cost less, beyond what the rounds differ by
+    for more, less in itertools.pairwise(cost[gathered] for gathered in sorted(cost)):
+        assert less["high"] < more["low"]
+
+
+def test_the_scale_page_s_images_are_their_results() -> None:
+    """Memory and start of four processes, with the cache that they map and without one."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("sharing-*")).read_text())
+    page = " ".join((ROOT / "docs" / "scale.md").read_text().split())
+    mapped, private = (kept["MiB and CPU seconds"][name] for name in ("mapped", "private"))
+    assert kept["processes"] == 4
+    assert (
+        f"took {mapped['share']:.0f} MiB each of the node's memory (PSS; {mapped['own']:.0f} of "
+        f"them its own) and {mapped['opened']:.2f} s of CPU to have them, digest compared; without "
+        "a cache folder, where each decodes a copy of its own, "
+        f"{private['share']:.0f} MiB and {private['opened']:.1f} s"
+    ) in page
+
+
 def grown(run: dict) -> dict[str, float]:
     """What a run of the scale benchmark took in all."""
     return {
@@ -110,13 +142,12 @@ def test_the_stopping_page_s_table_is_its_results() -> None:
         assert f"| {said} | {' | '.join(cells)} |\n" in page
 
 
-def test_the_sampling_page_s_table_is_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sampling_page_s_table_is_its_results() -> None:
     """The table is the kept result's, and what the page makes of it holds there."""
     kept = json.loads(max((ROOT / "benchmarks" / "results").glob("sampling-2*")).read_text())
     page = (ROOT / "docs" / "sampling.md").read_text()
     shown = re.search(r"<!-- sampling:begin -->\n(.*?)\n<!-- sampling:end -->", page, re.DOTALL)
     assert shown
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = runpy.run_path(str(ROOT / "benchmarks" / "sampling.py"))["table"]
     assert shown[1].splitlines() == table(kept)
     for one in kept["tables"].values():

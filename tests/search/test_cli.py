@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import click
 import pytest
 from click.testing import CliRunner
+from torch import nn
 
 import spaces
+import trainers
 from search.cli import SECTIONS, cli, main
 from search.commands import Command
 from search.redaction import redacted
@@ -463,6 +465,47 @@ def test_validate_spans_the_space(eca: Eca) -> None:
     assert all(0 < least < most for least, most in told["costs"].values())
     assert set(told["costs"]) == {"params", "macs"}
     assert any("answered from the journal" in note for note in told["notes"])
+
+
+def test_validate_counts_the_networks_within_limits(eca: Eca, write_space: Any) -> None:
+    """N of M networks, and the share of settings, are those of networks built and counted here.
+
+    The limit lies between networks of one width, which differ by the kernels of their attention;
+    several settings are one network on either side of it.
+    """
+    limit = 19_822
+    mapping = "mapping: {name: log2, gamma: {choice: [1, 2]}, b: {int: [-1, 3]}}"
+    path = write_space(
+        width="{choice: [0.25, 0.5, 1.0]}",
+        attention=f"{{choice: [{{name: none}}, {{name: eca, {mapping}}}]}}",
+        search=f"limits: {{params: {limit}}}",
+    )
+    space = spaces.load(path)
+    inside, networks = [], []
+    for values in space.settings():
+        built = trainers.build(space.at(values))
+        inside.append(sum(weight.numel() for weight in built.parameters()) <= limit)
+        kernels = [part.kernel_size for part in built.modules() if isinstance(part, nn.Conv1d)]
+        networks.append((values["backbone.width"], *kernels))
+    within = {network for network, allowed in zip(networks, inside, strict=True) if allowed}
+    assert 0 < len(within) < sum(inside) < len(inside)
+    share = sum(inside) / len(inside)
+
+    told = eca("validate", str(path), "--json").json
+    assert told["settings"] == len(inside)
+    assert told["networks"] == len(set(networks))
+    assert told["networks_within_limits"] == len(within)
+    assert told["within_limits"] == pytest.approx(share)
+    sentence = (
+        f"{len(within)} of {len(set(networks))} networks ({share:.0%} of the settings) are within "
+        "`search.limits`"
+    )
+    assert sentence in told["notes"]
+    assert f"note: {sentence}\n" in eca("validate", str(path)).out
+    # a limit that all are within is not worth a word
+    loose = eca("validate", str(path), "search.limits.params=1e6", "--json").json
+    assert (loose["within_limits"], loose["networks_within_limits"]) == (1, loose["networks"])
+    assert not any("are within" in note for note in loose["notes"])
 
 
 def test_validate_counts_no_networks_of_an_endless_space(eca: Eca) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a worker needs no study
     from search.study.study import Study
 
 MESSAGES = 200.0
-"""So many a second are sent to the driver, where trials have more to tell: each costs it 2 ms of a
+"""So many a second are sent to the driver, where trials have more to tell: each costs it 1 ms of a
 CPU (docs/scale.md)."""
 LONGEST = 0.5
 """Seconds that epochs wait for one another at most, where over a hundred trials run at a time."""
