@@ -109,7 +109,9 @@ def tally(study: Study, *, driven: bool = True) -> str:
     ended = sum(outcomes.values())
     active = [f"{counts[word]} {word}" for word in ("running", "waiting") if counts[word]]
     free = [f"{counts[word]} {word}" for word in FREE if counts[word]]
-    parts = [", ".join(f"{count} {word}" for word, count in outcomes.items() if count)]
+    again = sum(t.promoted is not None and t.outcome == "finished" for t in study.trials)
+    words = {"finished": f"finished ({again} promoted)"} if again else {}
+    parts = [", ".join(f"{n} {words.get(word, word)}" for word, n in outcomes.items() if n)]
     parts += [", ".join(active), ", ".join(free)]
     said = "; ".join(filter(None, parts))
     return f"{ended} of {counted(study.expected, 'trial')}" + (f": {said}" if said else "")
@@ -120,13 +122,19 @@ def losses(study: Study) -> Iterator[str]:
     lost = [trial for trial in study.trials if trial.outcome not in (None, "finished")]
     for outcome, count in Counter(trial.outcome for trial in lost).most_common():
         newest = [trial for trial in lost if trial.outcome == outcome][-2:]
-        reasons = "; ".join(f"#{t.number:03d} {clean(t.reason)[:160]}".rstrip() for t in newest)
+        reasons = "; ".join(f"#{t.number:03d} {short(t.reason)}".rstrip() for t in newest)
         yield f"{outcome} {count}: {'... ' if count > 2 else ''}{reasons}"
+
+
+def short(said: str) -> str:
+    """What others have said, clean and in at most 160 characters."""
+    whole = clean(said)
+    return whole if len(whole) <= 160 else f"{whole[:157].rstrip()}..."
 
 
 def promoted(trial: Trial) -> str:
     """That a trial went on after its pruner had stopped it, and why."""
-    return f"promoted: on the front with probability {trial.promoted:.2f}, trained to the end"
+    return f"promoted: on the front with probability {trial.promoted:.2f}"
 
 
 def over(study: Study) -> Iterator[str]:

@@ -73,21 +73,25 @@ class _Events:
     def __init__(self, colored: bool) -> None:
         self._colored = colored
         self._began = time.time()
-        self._ended: dict[int, float | None] = {}  # trial -> what it had been promoted for
+        self._ended: set[int] = set()
+        self._promoted: set[int] = set()
         self._seeds: set[tuple[int, int]] = set()
         self._attempts: dict[int, int] = {}
 
     def news(self, study: Study) -> Iterator[tuple[Trial, str]]:
         """One line for every trial that ended, was promoted, or has an attempt that goes again."""
         for trial in study.trials:
-            if self._ended.get(trial.number, ...) == trial.promoted:
-                continue
+            new = trial.outcome is None or (trial.ended or 0) >= self._began - 1e-3
+            if trial.promoted is not None and trial.number not in self._promoted:
+                self._promoted.add(trial.number)
+                self._ended.discard(trial.number)
+                if new:
+                    yield trial, f"{text.clean(trial.name)} {text.promoted(trial)}"
             if trial.number in self._ended:
-                del self._ended[trial.number]
-                yield trial, f"{text.clean(trial.name)} {text.promoted(trial)}"
+                continue
             if trial.outcome is not None:
-                self._ended[trial.number] = trial.promoted
-                if (trial.ended or 0) >= self._began - 1e-3:
+                self._ended.add(trial.number)
+                if new:
                     yield trial, self._end(study, trial)
                 continue
             tried = [attempt for r in trial.replicates for attempt in r.attempts]
@@ -103,19 +107,20 @@ class _Events:
 
     def seeds(self, study: Study) -> Iterator[str]:
         """One line for every seed that has finished of a trial that has more to come, and for every
-        further one (`search.further`) of a trial that is over.
+        one that a trial which was over has been given since.
         """
         planned = study.space.search.replicates
         for trial in study.trials:
             if trial.outcome not in (None, "finished"):
                 continue
+            told = trial.outcome is None or trial.number in self._ended  # else its own line does
             for replicate in trial.replicates:
                 place, further = (trial.number, replicate.number), replicate.number >= planned
                 if replicate.outcome != "finished" or place in self._seeds:
                     continue
-                if further != (trial.outcome is not None) or not (further or planned > 1):
-                    continue
                 self._seeds.add(place)
+                if not told or not (further or planned > 1):
+                    continue
                 if (replicate.attempts[-1].ended or 0) >= self._began - 1e-3:
                     which = "further seed" if further else "seed"
                     said = f"{text.clean(trial.name)} {which} {replicate.number + 1}"
@@ -213,7 +218,8 @@ class JsonLines(Lines):
     Each has `time` (UTC, ISO 8601), `event` and `message`, the line that is printed otherwise. An
     event is a `trial` that ended, an `attempt` that goes again, a `seed`, the `state` of things
     after a quiet minute, or a `note`; what is about a trial has `study`, `trial`, `name` and
-    `outcome`, and its objectives as `values` where it has them.
+    `outcome`, its objectives as `values` where it has them, and as `promoted` the probability to be
+    on the front that has given it a second chance.
     """
 
     def tell(self, line: str, event: str, study: Study, trial: Trial | None = None) -> None:
@@ -222,6 +228,7 @@ class JsonLines(Lines):
         if trial is not None:
             facts |= {"trial": trial.number, "name": text.clean(trial.name)}
             facts |= {"outcome": trial.outcome, "values": trial.objectives}
+            facts |= {} if trial.promoted is None else {"promoted": trial.promoted}
         self._object(line, event, **facts)
 
     def say(self, line: str) -> None:

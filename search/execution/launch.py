@@ -283,6 +283,8 @@ def _resume(
     if ended.history.ended and wanted == total and not any(map(edits.longer, changed)):
         again = f"{text.typed('resume', folder, None)} {text.further(ended)}"
         say(f"{ended.name} is finished ({ended.history.ended}); to N in all: {again}")
+        if changed:
+            say(f"note: nothing is trained, so the study stays as it was: {', '.join(changed)}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end
         sweeping.once(ended, say)  # or before it had swept
@@ -311,6 +313,12 @@ def _resume(
                 say(f"warning: {counted(gone, 'finished network')} have no checkpoints any more:")
                 say(
                     "         one that more seeds bring to the front has the weights of those alone"
+                )
+            if space.search.promote is not None and (bare := garbage.bare(study)):
+                study.bare.update(bare)
+                say(
+                    f"note: {counted(len(bare), 'stopped trial')} without checkpoints any more: "
+                    "a second chance begins with the first epoch"
                 )
             study.extend(wanted)
             _write(folder, space)

@@ -34,6 +34,8 @@ PRUNERS: dict[str, type[BasePruner]] = {
     for name in (*optuna.pruners.__all__, "ParetoPruner")
     if not inspect.isabstract(cls := getattr(optuna.pruners, name, ParetoPruner))
 }
+OURS = {"among": "all", "promote": None}
+"""Keys of any pruner that its class does not read, and what they are as a rule."""
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _PEERLESS = ("NopPruner", "ThresholdPruner", "ParetoPruner")  # who cannot stop a front by its peers
 
@@ -55,10 +57,11 @@ def pruner(
     if given.get("wrapped", ...) is None:
         del given["wrapped"]
     if cls is ParetoPruner:
-        return build(cls, given, costs=costs)
+        return build(cls, given, besides=OURS, costs=costs)
     if cls is PatientPruner:
-        return build(cls, given, wrapped_pruner=_wrapped(given.pop("wrapped", None), costs))
-    return build(cls, given)
+        wrapped = _wrapped(given.pop("wrapped", None), costs)
+        return build(cls, given, besides=(*OURS, "wrapped"), wrapped_pruner=wrapped)
+    return build(cls, given, besides=OURS)
 
 
 def _wrapped(spec: object, costs: Mapping[str, float] | None) -> BasePruner | None:
@@ -67,7 +70,7 @@ def _wrapped(spec: object, costs: Mapping[str, float] | None) -> BasePruner | No
     if not isinstance(spec, Mapping):
         raise SpecError("wrapped", f"a pruner is a mapping (got {spec!r}; allowed {{name: ...}})")
     inner = dict(spec)
-    for key, usual in (("among", "all"), ("promote", None)):
+    for key, usual in OURS.items():
         if inner.pop(key, usual) != usual:
             raise SpecError(
                 f"wrapped.{key}", "it belongs to the outer pruner (allowed: leave it out)"

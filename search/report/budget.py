@@ -24,17 +24,34 @@ def section(study: Study) -> Section:
         for trial in trials
         for replicate in trial.replicates
     )
-    again = f" {repeated:,} more were trained to no gain, by attempts that were cut short."
+    again = (
+        f" {repeated:,} more were trained to no gain, by attempts that were cut short or found no "
+        "checkpoint."
+    )
     counts = study.counts()
     said = (
         f"{trained:,} epochs were trained; stopping spared {_spared(study):,}."
         f"{again if repeated else ''} "
         f"{counts['duplicate']} proposals were networks seen before and cost nothing, "
         f"{counts['infeasible']} were over a limit and were never trained."
-        f"{_control(study)}"
+        f"{_second_chances(study)}{_control(study)}"
     )
     return Section(
         "Budget", (Prose(f"{study.name}: {text.tally(study)}."), table(study), Prose(said))
+    )
+
+
+def _second_chances(study: Study) -> str:
+    """What came of trials that had been stopped and went on; empty where none did."""
+    again = [trial for trial in study.trials if trial.promoted is not None]
+    if not again:
+        return ""
+    finished = [trial.number for trial in again if trial.outcome == "finished"]
+    front = {trial.number for trial in study.pareto()}
+    kept = len(front.intersection(finished))
+    return (
+        f" {counted(len(again), 'trial')} had been stopped and went on (`pruner.promote`): "
+        f"{len(finished)} finished, {kept} of them {'is' if kept == 1 else 'are'} on the front."
     )
 
 

@@ -40,7 +40,7 @@ def chosen(trial: Trial, number: int | None) -> Replicate:
     name = text.clean(trial.name)
     if trial.outcome != "finished":
         state = f"ended as {trial.outcome}" if trial.outcome else "has not ended yet"
-        why = f" ({text.clean(trial.reason)[:160]})" if trial.reason else ""
+        why = f" ({text.short(trial.reason)})" if trial.reason else ""
         raise ExportError(f"{name} {state}{why}; only finished trials can be exported")
     finished = [known for known in trial.replicates if known.outcome == "finished"]
     found = finished if number is None else [known for known in finished if known.number == number]

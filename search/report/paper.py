@@ -193,7 +193,7 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         said.append(
             f"{len(study.trials)} networks were proposed by {_sampler(study)} (seed "
             f"{search.seed}) with {pruner}: {counts['finished']} finished, {counts['pruned']} were "
-            f"stopped, {counts['failed']} failed; {search.replicates} seed"
+            f"stopped, {counts['failed']} failed{_promoted(study)}; {search.replicates} seed"
             f"{'s' * (search.replicates != 1)} for each that finished. Hypervolume is from "
             + ", ".join(f"{name} {value:,.0f}" for name, value in study.reference.items())
             + f" and {_guessed(study)}."
@@ -212,6 +212,18 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
         if name in versions
     )
     return escape(" ".join(said) + f" Software: {used}.") + "\n"
+
+
+def _promoted(study: Study) -> str:
+    """How many of those that finished had been stopped before; empty where none had."""
+    again = sum(t.promoted is not None and t.outcome == "finished" for t in study.trials)
+    least = study.space.search.promote
+    if not again or least is None:
+        return ""
+    return (
+        f" ({again} of those that finished had been stopped and went on, being on the front with "
+        f"a probability of {least:g} or more)"
+    )
 
 
 def _sampler(study: Study) -> str:

@@ -42,17 +42,19 @@ def find(kind: str, classes: Mapping[str, type[T]], name: object) -> type[T]:
     raise SpecError("name", f"no {kind} of that name{_meant(name, classes)}{_got(name, classes)}")
 
 
-def build(cls: type[T], given: Mapping[str, Any], **ours: Any) -> T:
+def build(cls: type[T], given: Mapping[str, Any], *, besides: Iterable[str] = (), **ours: Any) -> T:
     """`cls(**given, **ours)`, where `given` was written by a person and `ours` by us.
 
-    Raises `SpecError` for an argument that does not exist, is missing, has the wrong type or is
-    refused by the class itself. Strict about types: a bool is no int, 2.0 is no int, 2 is a float.
+    `besides` are keys that a person may write there too, which somebody else has read. Raises
+    `SpecError` for an argument that does not exist, is missing, has the wrong type or is refused by
+    the class itself. Strict about types: a bool is no int, 2.0 is no int, 2 is a float.
     """
     hints = plain_arguments(cls, ours)
     for key, value in given.items():
         if key not in hints:
+            known = [*hints, *besides]
             raise SpecError(
-                key, f"{cls.__name__} takes no such argument{_meant(key, hints)}{_got(key, hints)}"
+                key, f"{cls.__name__} takes no such argument{_meant(key, known)}{_got(key, known)}"
             )
         if not _fits(value, hints[key]):
             raise SpecError(key, f"wrong type (got {value!r}; allowed {_words(hints[key])})")

@@ -32,7 +32,8 @@ class Deciding(Facts):
     """A study as executors see it: asked for assignments, told of epochs and endings.
 
     `at_most` is how many attempts a person allows at a time, since this driver began; None: no
-    word. `behind` says how many trials its driver has yet to tell MLflow of.
+    word. `behind` says how many trials its driver has yet to tell MLflow of. `bare` are run keys of
+    which no checkpoint is left: their trainings begin with the first epoch.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Deciding(Facts):
         super().__init__(folder, space, memory)
         self.at_most: int | None = None
         self.behind: Callable[[], int] = lambda: 0
+        self.bare: set[str] = set()
         self._journal = journal
         self._clock = clock
         self._queue = Waiting(space, self.history)
@@ -89,7 +91,9 @@ class Deciding(Facts):
             attempt=assignment.attempt,
             seed=assignment.seed,
             worker=worker,
+            **({"anew": True} if assignment.key in self.bare else {}),
         )
+        self.bare.discard(assignment.key)
 
     def report(self, number: int, index: int, metrics: Mapping[str, Any]) -> Ending | None:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
@@ -322,7 +326,8 @@ class Deciding(Facts):
         """Why the budget does not pay for what a replicate has still to train; empty: it does."""
         trial = self.history.trials[number]
         known = replicate_of(trial, index)
-        left = trial.config["training"]["epochs"] - (len(known.curve) if known else 0)
+        done = len(known.curve) if known and known.key not in self.bare else 0
+        left = trial.config["training"]["epochs"] - done
         return self.history.spending.unpaid(self.space.search.budget, left, self._now)
 
     @property

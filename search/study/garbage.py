@@ -124,6 +124,16 @@ def weightless(study: Study) -> int:
     return sum(not any(r.key in there for r in trial.replicates) for trial in finished)
 
 
+def bare(study: Study) -> set[str]:
+    """Run keys of trials that may have a second chance but no checkpoint to go on from."""
+    try:
+        there = folders(study)
+    except Exception:  # every kind of store has its own way of being away
+        return set()
+    stopped = [t for t in study.trials if t.outcome == "pruned"]
+    return {t.key_of(0) for t in stopped if t.number not in study.history.dismissed} - there
+
+
 def held(study: Study) -> int | None:
     """Bytes of all that lies where the study's checkpoints go; None where that cannot be told."""
     try:

@@ -153,7 +153,8 @@ class History:
         self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
         if trial.started is None:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
-        owed = trial.config["training"]["epochs"] - len(known.curve)
+        done = 0 if "anew" in record else len(known.curve)
+        owed = trial.config["training"]["epochs"] - done
         self.spending.started((trial.number, number), record["time"], self.gpu, owed)
 
     def _latency(self, record: Record) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import search
 import spaces
 from search import text
 from search.commands import progress
@@ -114,8 +115,42 @@ def test_a_promotion_has_a_line_of_its_own(synthetic: Callable[..., Study]) -> N
         lines(study)
         told = [line for line in stream.getvalue().splitlines() if line.startswith("#003 ")]
         assert [line.split()[2].rstrip(":") for line in told] == ["pruned", "promoted", "finished"]
+        assert "(1 promoted)" in text.tally(study)
         study.close()
         (study.folder / "journal.jsonl").unlink()
+
+
+def test_what_a_resume_begins_with_is_told(
+    write_space: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The first promotion, and seeds that trials which were over are given: nothing had been seen
+    of the study before. As data, the promotion has its probability.
+    """
+    asked = "pruner: {name: MedianPruner, n_startup_trials: 4}\nobjectives: {val_accuracy: max}"
+    width = "{choice: [0.25, 0.5, 0.75, 1.0]}"
+    path = write_space(name="late", width=width, trials=8, search=asked)
+    study = search.run(path, out=tmp_path / "runs", executor="inprocess")
+    assert study.outcomes()["pruned"]
+    folder = tmp_path / "runs" / "late"
+    stream = io.StringIO()
+    change = ["search.pruner.promote=0.0001"]
+    study = search.resume(folder, overrides=change, watch=JsonLines(stream))
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    again = [trial for trial in study.trials if trial.promoted is not None]
+    assert again
+    for trial in again:
+        first, *_, last = [event for event in told if event.get("trial") == trial.number]
+        assert " promoted: " in first["message"]
+        assert first["promoted"] == trial.promoted
+        assert last["outcome"] == "finished"
+
+    stream = io.StringIO()
+    study = search.resume(folder, overrides=["search.replicates=2"], watch=Lines(stream))
+    seeds = [line for line in stream.getvalue().splitlines() if " seed 2 of 2 " in line]
+    finished = [trial for trial in study.trials if trial.outcome == "finished"]
+    assert sorted(line.partition(" seed ")[0] for line in seeds) == sorted(
+        trial.name for trial in finished
+    )
 
 
 def test_a_further_seed_has_a_line_of_its_own(tmp_path: Path) -> None:

@@ -227,6 +227,29 @@ def test_the_budget_holds(synthetic: Synthetic) -> None:
         (study.folder / "journal.jsonl").unlink()
 
 
+def test_without_a_checkpoint_the_whole_training_is_paid_for(synthetic: Synthetic) -> None:
+    """Where it was deleted: three epochs, beside what runs, not the two that the curve lacks."""
+    for epochs, promoted in ((7 * 3 + 1 + 2, False), (7 * 3 + 1 + 3, True)):
+        study = synthetic(pruner=THRESHOLD, budget={"epochs": epochs})
+        assert len(go(study, most=8)) == 8
+        study.bare.add(study.trials[1].key_of(0))
+        given = study.next()
+        assert (given is not None) == promoted
+        if given is not None:
+            study.start(given, "here")
+            assert not study.bare
+            first = {"epoch": 1, "val_accuracy": curve(0.5, slow=0.5)[0]}
+            assert study.report(1, 0, first) is None  # trained again
+            for epoch in (2, 3):
+                study.report(1, 0, {"epoch": epoch, "val_accuracy": 0.9})
+            study.end(1, 0, Ending("finished", ""))
+            assert study.trials[1].outcome == "finished"
+        assert study.done
+        assert study.history.spending.spent(None).epochs <= epochs
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
 def test_further_seeds_come_last(synthetic: Synthetic) -> None:
     """A promoted trial may be on the front: doubts are cleared when all trials are over."""
     study = synthetic(pruner=THRESHOLD, further={"seeds": 2, "most": 3})
