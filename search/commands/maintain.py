@@ -69,7 +69,8 @@ def gc(study_dir: Path, dry_run: bool, as_json: bool) -> None:
     They are those of trials that were pruned, have failed, or finished and are not on the front.
     What is on the front, runs, waits or can be resumed is kept, so it may be called while the study
     runs. Of a study that has ended the front alone is kept, whatever `search.checkpoints.of` says:
-    that is for the search's own sweeps. Other studies that keep checkpoints of the same networks at the same URI lose them too.
+    that is for the search's own sweeps. Other studies that keep checkpoints of the same networks at
+    the same URI lose them too.
     """
     from search import text
     from search.execution import launch

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STOPPED = 200
 """Stopped trials listed; a study of thousands has its journal."""
+NAMED = 12
+"""Members of the front that a legend has room for; a larger one has one colour."""
 FEW = 3
 """Epochs up to which a curve has dots: a line of one epoch is nothing to be seen."""
 
@@ -53,7 +55,7 @@ def _row(trial: Trial, metric: str) -> list[str]:
         str(trial.outcome),
         str(trial.epochs),
         f"{curve[-1]:.4f}" if curve else "-",
-        text.clean(redacted(trial.reason))[:200] or "-",
+        text.short(redacted(trial.reason)) or "-",
     ]
 
 
@@ -67,14 +69,16 @@ def _drawn(study: Study, metric: str) -> bytes:
     longest = max(len(_curve(trial, metric)) for trial in study.trials)
     dot = "o" if longest <= FEW else "None"
     front = {trial.number: place for place, trial in enumerate(study.pareto())}
+    named = 0 < len(front) <= NAMED
     for trial in sorted(study.trials, key=lambda trial: trial.number in front):
         curve = _curve(trial, metric)
         epochs = range(1, len(curve) + 1)
         if trial.number in front:
-            colour = COLOURS[front[trial.number] % len(COLOURS)]
-            name = f"#{trial.number:03d}"
+            colour = COLOURS[front[trial.number] % len(COLOURS) if named else 0]
+            name = f"#{trial.number:03d}" if named else None
+            width = 1.6 if named else 0.8
             axes.plot(
-                epochs, curve, color=colour, linewidth=1.6, label=name, marker=dot, markersize=3.5
+                epochs, curve, color=colour, linewidth=width, label=name, marker=dot, markersize=3.5
             )
         else:
             stopped = trial.outcome not in (None, "finished")
@@ -88,7 +92,7 @@ def _drawn(study: Study, metric: str) -> bytes:
                 marker=dot,
                 markersize=3,
             )
-    if front:
+    if named:
         axes.legend(loc="lower right", frameon=False, fontsize=7.5, ncols=2)
     return image(figure, "svg")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 import search
 from search import cli
-from search.report import document
+from search.report import curves, document
 from search.report.section import Figure, Section, Table
 from search.study.study import Study
 
@@ -155,3 +157,35 @@ def test_ids_of_two_figures_never_meet(study: Study) -> None:
     ]
     assert len({figure.name for figure in figures}) == len(figures) >= 3
     assert all(isinstance(section, Section) for section in document.sections(study))
+
+
+def test_curves_of_a_large_front_need_no_legend() -> None:
+    """It would leave no room for the curves; a small front's members are named."""
+    study = search.load(STUDY)
+    best = study.pareto()[-1]
+    assert best.objectives is not None
+    more = len(study.trials)
+    for place in range(40):  # each larger and better than the one before
+        study.history.trials[more + place] = replace(
+            best,
+            number=more + place,
+            identity=f"{place:016x}",
+            costs={name: cost * 1.1 ** (place + 1) for name, cost in best.costs.items()},
+            objectives={
+                name: value * 1.1 ** (place + 1)
+                if name in best.costs
+                else value + (place + 1) / 1000
+                for name, value in best.objectives.items()
+            },
+        )
+        members = len(study.pareto())
+        if place not in (0, 39):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            section = curves.section(study)
+        assert section is not None
+        drawn = section.parts[0]
+        assert isinstance(drawn, Figure)
+        assert (f"#{more:03d}" in drawn.svg.decode()) == (members <= curves.NAMED)
+    assert members > 40
