@@ -125,12 +125,16 @@ def weightless(study: Study) -> int:
 
 
 def bare(study: Study) -> set[str]:
-    """Run keys of trials that may have a second chance but no checkpoint to go on from."""
+    """Run keys of trials that have, or may get, a second chance but no checkpoint to go on from."""
     try:
         there = folders(study)
     except Exception:  # every kind of store has its own way of being away
         return set()
-    stopped = [t for t in study.trials if t.outcome == "pruned"]
+    stopped = [
+        trial
+        for trial in study.trials
+        if trial.outcome == "pruned" or (trial.promoted is not None and trial.outcome is None)
+    ]
     return {t.key_of(0) for t in stopped if t.number not in study.history.dismissed} - there
 
 

@@ -130,11 +130,15 @@ def test_what_a_resume_begins_with_is_told(
     width = "{choice: [0.25, 0.5, 0.75, 1.0]}"
     path = write_space(name="late", width=width, trials=8, search=asked)
     study = search.run(path, out=tmp_path / "runs", executor="inprocess")
-    assert study.outcomes()["pruned"]
+    stopped = [trial for trial in study.trials if trial.outcome == "pruned"]
+    assert stopped
     folder = tmp_path / "runs" / "late"
     stream = io.StringIO()
     change = ["search.pruner.promote=0.0001"]
-    study = search.resume(folder, overrides=change, watch=JsonLines(stream))
+    said: list[str] = []
+    study = search.resume(folder, overrides=change, watch=JsonLines(stream), say=said.append)
+    (note,) = [line for line in said if "without checkpoints any more" in line]
+    assert note.startswith(f"note: {len(stopped)} stopped trial")
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
     again = [trial for trial in study.trials if trial.promoted is not None]
     assert again
