@@ -78,6 +78,19 @@ def test_the_scale_page_s_table_is_its_results() -> None:
                 assert taken[1] / taken[0] < most * size[1] / size[0], (pruner, cost)
 
 
+def test_the_scale_page_s_mlflow_is_its_results() -> None:
+    """What a trial costs in MLflow, however many there are."""
+    kept = json.loads(max((ROOT / "benchmarks" / "results").glob("mlflow-scale-*")).read_text())
+    page = " ".join((ROOT / "docs" / "scale.md").read_text().split())
+    cost = {run["trials"]: run["mlflow"]["cpu_per_trial_ms"] for run in kept["runs"]}
+    assert list(cost) == [1000, 3000, 10_000]
+    assert (
+        f"takes {cost[1000]:.0f} ms among 1,000, {cost[3000]:.0f} among 3,000, "
+        f"{cost[10_000]:.0f} among 10,000"
+    ) in page
+    assert max(cost.values()) < 1.4 * min(cost.values())  # n log n: 1.33 from 1,000 to 10,000
+
+
 def test_the_scale_page_s_messages_are_their_results() -> None:
     """What a message costs a driver, and what is left of it by gathering, is the kept run's."""
     kept = json.loads(max((ROOT / "benchmarks" / "results").glob("messages-*")).read_text())
