@@ -39,7 +39,7 @@ def circumstances(*libraries: str, device: str = "") -> dict[str, Any]:
 def keep(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write a result as `NAME-DATE.json`, by its own date, and return where."""
     path = folder / f"{name}-{result['date'][:10]}.json"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -57,7 +57,9 @@ def _put(node: Node, steps: list[str], value: Node, above: str) -> Node:
         return Node(value.value, value.place, value.key) if taken is None else taken
     step, rest = steps[0], steps[1:]
     here = f"{above}.{step}" if above else step
-    inside: Any = {} if node.value is None else node.value
+    inside: Any = node.value
+    if inside is None:  # what comes below it is the override's
+        inside, node = {}, Node({}, value.place, node.key)
     if isinstance(inside, list):
         if not (step.isdigit() and 1 <= int(step) <= len(inside)):
             raise _none(value, here, f"no such element (allowed: 1 to {len(inside)})")

@@ -135,7 +135,8 @@ def _stop_trial(study: Study, asked: str, wait: float) -> int:
     control.withdraw(study.folder, driver, wish)
     trial = now.history.trials[trial.number]
     ended = f" ({text.clean(trial.reason)})" if trial.reason else ""
-    click.echo(f"{name}: {trial.outcome}{ended}{', without a second chance' * stopped}")
+    refused = stopped and trial.outcome == "pruned" and trial.number in now.history.dismissed
+    click.echo(f"{name}: {trial.outcome}{ended}{', without a second chance' * refused}")
     return 0
 
 

@@ -78,21 +78,23 @@ class _Events:
         self._seeds: set[tuple[int, int]] = set()
         self._attempts: dict[int, int] = {}
 
-    def news(self, study: Study) -> Iterator[tuple[Trial, str]]:
-        """One line for every trial that ended, was promoted, or has an attempt that goes again."""
+    def news(self, study: Study) -> Iterator[tuple[str, Trial, str]]:
+        """One line for every trial that ended (a `trial`), was promoted, or has an attempt that
+        goes again (an `attempt`).
+        """
         for trial in study.trials:
             new = trial.outcome is None or (trial.ended or 0) >= self._began - 1e-3
             if trial.promoted is not None and trial.number not in self._promoted:
                 self._promoted.add(trial.number)
                 self._ended.discard(trial.number)
-                if new:
-                    yield trial, f"{text.clean(trial.name)} {text.promoted(trial)}"
+                if new and not self._told_before(trial):
+                    yield "attempt", trial, f"{text.clean(trial.name)} {text.promoted(trial)}"
             if trial.number in self._ended:
                 continue
             if trial.outcome is not None:
                 self._ended.add(trial.number)
                 if new:
-                    yield trial, self._end(study, trial)
+                    yield "trial", trial, self._end(study, trial)
                 continue
             tried = [attempt for r in trial.replicates for attempt in r.attempts]
             for attempt in tried[self._attempts.get(trial.number, 0) :]:
@@ -103,7 +105,13 @@ class _Events:
                 if again and (attempt.ended or 0) >= self._began - 1e-3:
                     reason = text.clean(attempt.reason)
                     ended = f"{text.clean(trial.name)} {self._word(attempt.outcome)}"
-                    yield trial, f"{ended}, goes again: {reason}"
+                    yield "attempt", trial, f"{ended}, goes again: {reason}"
+
+    def _told_before(self, trial: Trial) -> bool:
+        """Whether an earlier driver has begun with what a promoted trial lacks."""
+        attempts = trial.replicates[0].attempts
+        stopped = max((n for n, a in enumerate(attempts) if a.outcome == "pruned"), default=-1)
+        return any(attempt.started < self._began - 1e-3 for attempt in attempts[stopped + 1 :])
 
     def seeds(self, study: Study) -> Iterator[str]:
         """One line for every seed that has finished of a trial that has more to come, and for every
@@ -188,8 +196,8 @@ class Lines:
         left = self._pace.left(study)
         for line in self._events.seeds(study):
             self.tell(line, "seed", study)
-        for trial, line in self._events.news(study):
-            self.tell(line, "attempt" if trial.outcome is None else "trial", study, trial)
+        for event, trial, line in self._events.news(study):
+            self.tell(line, event, study, trial)
         if now - self._spoke > QUIET:
             eta = "" if left is None else f"; ETA {text.duration(left)}"
             line = f"{text.tally(study)}{eta}; {'; '.join(_running(study, SHOWN))}"
@@ -264,8 +272,8 @@ class Block:
             return
         self._looked = now
         self._left = self._pace.left(study)
-        for trial, line in self._events.news(study):
-            if trial.outcome not in ("finished", "pruned"):
+        for event, trial, line in self._events.news(study):
+            if event == "attempt" or trial.outcome not in ("finished", "pruned"):
                 self.say(line)
         self._lines = list(self._about(study))
         if self._live is None:

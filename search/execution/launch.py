@@ -97,6 +97,8 @@ def run(
             f"  or start another: give it another {other}"
         )
     if known is not None and not fork:
+        if told := earlier.overrides(known.history.spelled, space):
+            space = spaces.load(space.source, text=space.to_yaml(), overrides=told)
         _agreed(known, space, "the space you gave", forks=space.arms is None)
         return _resume(known, space, None, wish, force, tracking_uri, watch, say)
     if known is not None:
@@ -287,7 +289,8 @@ def _resume(
             say(f"note: nothing is trained, so the study stays as it was: {', '.join(changed)}")
         with tracking_of(ended, tracking_uri or ended.tracking_uri, say):
             pass  # its driver may have died before MLflow was told of the end
-        sweeping.once(ended, say)  # or before it had swept
+        if "search.checkpoints.of" not in changed:
+            sweeping.once(ended, say)  # or before it had swept
         watch(ended)
         return ended
     from search.beforehand.examine import examiner
@@ -309,8 +312,9 @@ def _resume(
         study = Study.drive(folder, space, examine, force=force, say=say)
         try:
             study.edited(changed)
-            if any(key in changed for key in edits.SEEDS) and (gone := garbage.weightless(study)):
-                say(f"warning: {counted(gone, 'finished network')} have no checkpoints any more:")
+            more = any(key.startswith(edits.SEEDS) for key in changed)
+            if more and (gone := garbage.weightless(study)):
+                say(f"warning: {counted(gone, 'finished network')} without checkpoints any more:")
                 say(
                     "         one that more seeds bring to the front has the weights of those alone"
                 )

@@ -216,13 +216,12 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
 
 def _promoted(study: Study) -> str:
     """How many of those that finished had been stopped before; empty where none had."""
-    again = sum(t.promoted is not None and t.outcome == "finished" for t in study.trials)
-    least = study.space.search.promote
-    if not again or least is None:
+    again = [t.promoted for t in study.trials if t.promoted and t.outcome == "finished"]
+    if not again:
         return ""
     return (
-        f" ({again} of those that finished had been stopped and went on, being on the front with "
-        f"a probability of {least:g} or more)"
+        f" ({len(again)} of those that finished had been stopped and went on, being on the front "
+        f"with a probability of {min(again):.2g} or more)"
     )
 
 

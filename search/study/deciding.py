@@ -52,8 +52,8 @@ class Deciding(Facts):
         self._clock = clock
         self._queue = Waiting(space, self.history)
         self._members: tuple[int, dict[int, float] | None] = (-1, None)  # at so many seeds
-        # who is due, as long as so many have ended in each way
-        self._stopped: tuple[tuple[int, ...] | None, promotion.Promotion | None] = (None, None)
+        # who is due, as long as so many have ended in each way, and none of the same may be
+        self._stopped: tuple[object, promotion.Promotion | None] = (None, None)
 
     def next(self) -> Assignment | None:
         """The next attempt to hand to a worker; None when there is nothing to hand out just now.
@@ -84,6 +84,7 @@ class Deciding(Facts):
 
     def start(self, assignment: Assignment, worker: str) -> None:
         """An attempt was handed to a worker (`host:pid`, or what is known of it)."""
+        self._queue.handed.discard((assignment.trial, assignment.replicate))
         self._record(
             "start",
             trial=assignment.trial,
@@ -93,7 +94,6 @@ class Deciding(Facts):
             worker=worker,
             **({"anew": True} if assignment.key in self.bare else {}),
         )
-        self.bare.discard(assignment.key)
 
     def report(self, number: int, index: int, metrics: Mapping[str, Any]) -> Ending | None:
         """Take one epoch's metrics of a running attempt; an `Ending` means: stop it, it is over.
@@ -111,6 +111,7 @@ class Deciding(Facts):
         if replicate is None or not is_open(replicate):
             return Ending("interrupted", "this attempt was ended already")
         epoch = metrics.get("epoch")
+        self.bare.discard(replicate.key)  # it has stored the epoch
         if isinstance(epoch, (int, float)) and epoch <= len(replicate.curve):
             self._record("again", trial=number, replicate=index, **once(metrics))
             return self._overspent(number, index)
@@ -218,7 +219,7 @@ class Deciding(Facts):
         """Whether nothing runs, nothing waits that the budget pays for, and nothing more will be
         proposed.
         """
-        if self._running():
+        if self._running() or self._queue.handed:
             return False
         if self._queue:
             return all(self._unpaid(*place) for place in self._queue)
@@ -287,17 +288,17 @@ class Deciding(Facts):
             for trial in self.history.trials.values()
         ):
             return None
-        outcomes = (*self.outcomes().values(), len(self.history.dismissed))
-        if self._stopped[0] != outcomes:
+        dismissed = self.history.dismissed | self._unaffordable
+        known = (*self.outcomes().values(), dismissed)
+        if self._stopped[0] != known:
             due = promotion.following(
                 self.trials,
                 self.objectives,
                 least=search.promote,
-                dismissed=self.history.dismissed,
+                dismissed=dismissed,
             )
-            self._stopped = outcomes, due
-        due = self._stopped[1]
-        return None if due is None or self._unpaid(due.trial, 0) else due
+            self._stopped = known, due
+        return self._stopped[1]
 
     def _doubt(self) -> bool:
         """Queue a further seed where the front is least certain; True: there is one."""
@@ -310,7 +311,7 @@ class Deciding(Facts):
         trials = self.trials
         if self.space.search.further is None or self._hopeless or not self.why_done:
             return None
-        if any(trial.outcome is None for trial in trials):
+        if self._queue.handed or any(trial.outcome is None for trial in trials):
             return None
         ended = sum(trial.n for trial in trials)
         if self._members[0] != ended:
@@ -324,17 +325,43 @@ class Deciding(Facts):
 
     def _unpaid(self, number: int, index: int) -> str:
         """Why the budget does not pay for what a replicate has still to train; empty: it does."""
+        return self._unpaid_epochs(self._left(number, index))
+
+    def _left(self, number: int, index: int) -> int:
+        """The epochs that a replicate has still to train."""
         trial = self.history.trials[number]
         known = replicate_of(trial, index)
         done = len(known.curve) if known and known.key not in self.bare else 0
-        left = trial.config["training"]["epochs"] - done
-        return self.history.spending.unpaid(self.space.search.budget, left, self._now)
+        epochs: int = trial.config["training"]["epochs"]
+        return epochs - done
+
+    def _unpaid_epochs(self, epochs: int) -> str:
+        """Why it does not pay for so many, beside what runs or is about to; empty: it does."""
+        spending, budget = self.history.spending, self.space.search.budget
+        if budget is None:
+            return ""
+        begins = sum(self._left(*place) for place in self._queue.handed)
+        return spending.unpaid(budget, epochs, self._now, begins=begins)
+
+    @property
+    def _unaffordable(self) -> frozenset[int]:
+        """Stopped trials whose last epoch, with all their seeds, the budget does not pay for."""
+        search = self.space.search
+        if search.budget is None:
+            return frozenset()
+        seeds = search.replicates - 1
+        needs = {
+            number: self._left(number, 0) + seeds * trial.config["training"]["epochs"]
+            for number, trial in self.history.trials.items()
+            if trial.outcome == "pruned" and trial.replicates
+        }
+        refused = {need for need in set(needs.values()) if self._unpaid_epochs(need)}
+        return frozenset(number for number, need in needs.items() if need in refused)
 
     @property
     def _unpaid_proposal(self) -> str:
         """Why it pays for no trial that is still to be proposed; empty: it may pay for one."""
-        spending = self.history.spending
-        return spending.unpaid(self.space.search.budget, spending.shortest or 1, self._now)
+        return self._unpaid_epochs(self.history.spending.shortest or 1)
 
     @property
     def _hopeless(self) -> str:
@@ -355,7 +382,9 @@ class Deciding(Facts):
         trial = self.history.trials[number]
         first = trial.replicates[0]
         self._queue.add_replicates(number)
-        if self._queue.of(number) or any(known.outcome is None for known in trial.replicates):
+        handed = any(place[0] == number for place in self._queue.handed)
+        waiting = handed or self._queue.of(number)
+        if waiting or any(known.outcome is None for known in trial.replicates):
             return
         objectives, spread = verdict.worth(trial, list(self.objectives))
         self._record(

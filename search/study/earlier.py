@@ -12,7 +12,9 @@ SECONDS = "search.checkpoints.every=600"
 """What a study is given whose release counted epochs there, not seconds."""
 ALL = "search.checkpoints.of=all"
 """And one whose release kept every trial's checkpoints: what it has, it keeps."""
-_CHECKPOINTS = re.compile(r"\bevery: (?P<every>[\d.e+-]+)(?P<of>,?\s+of:)?")
+_CHECKPOINTS = re.compile(
+    r"\bcheckpoints:.*?\bevery: (?P<every>[\d.e+-]+)(?P<of>,?\s+of:)?", re.DOTALL
+)
 
 
 def overrides(written: str, space: Space | None = None) -> list[str]:

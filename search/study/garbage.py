@@ -6,7 +6,8 @@ state of it, however old, is dead. That is why it may be looked for while a driv
 
 Where a network off the front may yet come back to it, none that has finished is dead, nor one that
 was stopped where there are second chances. That a study has ended changes nothing for a driver's
-sweep, as it may go on with more trials or a larger budget; who asks (`gc`) takes it for the end.
+sweep, as it may go on with more trials or a larger budget (but what has crashed for good would
+begin anew); who asks (`gc`) takes it for the end.
 """
 
 from __future__ import annotations
@@ -161,16 +162,17 @@ def _front(study: Study, trials: Collection[Trial], driven: bool, over: bool) ->
 
 def _may_come_back(study: Study, trials: Collection[Trial], over: bool) -> bool:
     """Whether a finished network off the front may be on it later, as others lose their places."""
-    search = study.space.search
-    if search.duplicates == "replicate":  # another seed may bring any of them back
-        return True
     if over:
         return False
-    # the trial that stands for a network is the best in one metric: it may be worse in another
-    learnt = [name for name in study.objectives if name not in (*COSTS, *LATENCIES)]
+    search = study.space.search
+    # the trial that stands for a network is the best in one metric: it may be worse in another, as
+    # it is in latency on a slower device
+    devices = {latency.device for trial in trials for latency in trial.latencies}
+    told = COSTS if len(devices) > 1 else (*COSTS, *LATENCIES)
     return (
-        search.further is not None
-        or len(learnt) > 1
+        search.duplicates == "replicate"  # another seed may bring any of them back
+        or search.further is not None
+        or sum(name not in told for name in study.objectives) > 1
         or any(t.outcome == "finished" and study.unfinished(t.number) for t in trials)
     )
 
@@ -183,8 +185,10 @@ def _lately(trial: Trial) -> bool:
 
 def _wanted(study: Study, trial: Trial, driven: bool, over: bool) -> bool:
     """Whether somebody may go on from a trial's checkpoints yet."""
-    if trial.outcome == "pruned" and study.space.search.promote is not None:
-        return not over and trial.number not in study.history.dismissed
+    promote = study.space.search.promote
+    stopped = trial.outcome == "pruned" and trial.number not in study.history.dismissed
+    if stopped and promote is not None:
+        return not over  # it may have a second chance
     if trial.outcome is None or any(known.outcome is None for known in trial.replicates):
         return True
     if trial.outcome in ("preempted", "interrupted"):

@@ -58,6 +58,7 @@ class History:
         self.updated = 0.0
         self.touched: set[int] = set()
         self.spending = Spending()
+        self._anew: set[tuple[int, int]] = set()  # whose attempt began with the first epoch
         for record in records:
             self.apply(record)
 
@@ -153,9 +154,14 @@ class History:
         self._put(trial, replace(known, attempts=(*known.attempts, attempt)))
         if trial.started is None:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
-        done = 0 if "anew" in record else len(known.curve)
+        place = (trial.number, number)
+        if "anew" in record:
+            self._anew.add(place)
+        else:
+            self._anew.discard(place)
+        done = 0 if place in self._anew else len(known.curve)
         owed = trial.config["training"]["epochs"] - done
-        self.spending.started((trial.number, number), record["time"], self.gpu, owed)
+        self.spending.started(place, record["time"], self.gpu, owed)
 
     def _latency(self, record: Record) -> None:
         trial = self.trials[record["trial"]]
@@ -176,7 +182,11 @@ class History:
         """An epoch that the curve has was trained once more."""
         trial = self._counted(record)
         self._put(trial, _trained(self._replicate(trial, record), record))
-        self.spending.repeated(1)
+        place = (trial.number, record["replicate"])
+        if place in self._anew:
+            self.spending.trained(place)  # which was owed
+        else:
+            self.spending.repeated(1)
 
     def _end(self, record: Record) -> None:
         trial = self.trials[record["trial"]]

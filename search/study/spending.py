@@ -127,9 +127,10 @@ class Spending:
                 return f"budget.{key}: {_told(have)} of {_told(limit)} spent"
         return ""
 
-    def unpaid(self, budget: Budget | None, epochs: int, now: float) -> str:
-        """Which limit leaves too little for a training of so many epochs beside what runs, in
-        words; empty where it is paid for.
+    def unpaid(self, budget: Budget | None, epochs: int, now: float, *, begins: int = 0) -> str:
+        """Which limit leaves too little for a training of so many epochs beside what runs and what
+        `begins` (epochs of attempts whose workers are under way), in words; empty where it is paid
+        for.
 
         How long an epoch takes is foreseen from the mean of those so far, nothing before the first.
         """
@@ -140,9 +141,10 @@ class Spending:
         worked = self._worked + len(self._open) * now - self._since
         gpu_hours = self._gpu_seconds(now) / HOUR / known if self._epochs else 0.0
         hours = worked / HOUR / known if self._epochs else 0.0
+        beside = self._owed + begins
         needs = {
-            "epochs": (float(epochs), float(self._owed)),
-            "gpu_hours": (epochs * gpu_hours, self._owed * gpu_hours),
+            "epochs": (float(epochs), float(beside)),
+            "gpu_hours": (epochs * gpu_hours, beside * gpu_hours),
             "hours": (epochs * hours, 0.0),  # what runs, runs beside it
         }
         for key, limit in limits(budget):

@@ -16,12 +16,16 @@ GROWING = "search.replicates"
 
 
 class Waiting(deque[Place]):
-    """Places in the order in which they are handed out, what was interrupted first."""
+    """Places in the order in which they are handed out, what was interrupted first.
+
+    `handed` are those whose workers have yet to begin: on a cluster that takes a while.
+    """
 
     def __init__(self, space: Space, history: History) -> None:
         super().__init__()
         self._space = space
         self._history = history
+        self.handed: set[Place] = set()
 
     def take(self, paid: Callable[[Place], bool]) -> Place | None:
         """The first that is paid for, which waits no longer; None: none is.
@@ -35,6 +39,7 @@ class Waiting(deque[Place]):
         found = next(filter(paid, self), None)
         if found is not None:
             self.remove(found)
+            self.handed.add(found)
         return found
 
     def of(self, number: int) -> list[Place]:
@@ -50,7 +55,9 @@ class Waiting(deque[Place]):
         self.extend(
             (number, index)
             for index in range(first, max(self._space.search.replicates, planned(trial)))
-            if replicate_of(trial, index) is None and (number, index) not in self
+            if replicate_of(trial, index) is None
+            and (number, index) not in self
+            and (number, index) not in self.handed
         )
 
     def add_more(self) -> None:

@@ -335,8 +335,8 @@ MUTANTS = (
     Mutant(
         "the front's weights go too",
         "search/study/garbage.py",
-        "if t.number in front or _wanted(study, t, driven)",
-        "if _wanted(study, t, driven)",
+        "if t.number in front or _wanted(study, t, driven, over)",
+        "if _wanted(study, t, driven, over)",
         "tests/search/test_sweeping.py::test_the_front_keeps_its_weights",
     ),
     Mutant(
@@ -345,6 +345,27 @@ MUTANTS = (
         "if not _lately(trial)] if driven else []",
         "if False]",
         "tests/search/test_sweeping.py::test_newest_words_put_nobody_off_the_front",
+    ),
+    Mutant(
+        "who may have a second chance loses its place",
+        "search/study/garbage.py",
+        "return not over  # it may have a second chance",
+        "return False",
+        "tests/search/test_sweeping.py::test_who_may_have_a_second_chance_keeps_its_place",
+    ),
+    Mutant(
+        "a study of a release that kept all is swept",
+        "search/study/earlier.py",
+        '[ALL] * (found["of"] is None)',
+        "[]",
+        "tests/search/test_launch.py::test_a_study_that_kept_all_checkpoints_keeps_them",
+    ),
+    Mutant(
+        "a seed that was handed out is handed out again",
+        "search/study/waiting.py",
+        "and (number, index) not in self.handed",
+        "",
+        "tests/search/test_study.py::test_a_seed_is_handed_out_once",
     ),
 )
 

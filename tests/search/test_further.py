@@ -45,6 +45,20 @@ def all_of(study: Study, noise: float, *, most: int = 100) -> list[tuple[int, in
     return asked
 
 
+def test_a_further_seed_is_handed_out_once(synthetic: Callable[..., Study]) -> None:
+    """Who asks again before its worker has begun is told to wait."""
+    study = synthetic(further=FURTHER)
+    while (given := study.next()) is not None and given.replicate == 0:
+        train(study, given, 0.3)
+    assert given is not None
+    assert study.next() is None
+    assert not study.done
+    study.start(given, "here")
+    other = study.next()
+    assert other is not None
+    assert (other.trial, other.replicate) != (given.trial, given.replicate)
+
+
 def test_the_least_certain_network_is_next(synthetic: Callable[..., Study]) -> None:
     """All trials come first; then each seed goes to the probability nearest to a half. The first
     goes to a member of the front: of noise nobody knows anything.

@@ -467,7 +467,7 @@ def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> 
     assert "every: 600.0" in (done / "space.yaml").read_text()
 
 
-def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path) -> None:
+def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path, write_space: WriteSpace) -> None:
     """A release that deleted none wrote no `of`: with this one nothing is deleted either, however
     the study goes on, before a person asks for it.
     """
@@ -482,6 +482,9 @@ def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path) -> None:
     def kept() -> set[str]:
         return {path.name for path in (done / "checkpoints").iterdir()}
 
+    search.resume(done)
+    study = search.run(write_space(trials=3, epochs=1), out=done.parent, resume=True)
+    assert study.space.search.checkpoints.of == "all"
     for trials in (None, 4):
         study = search.resume(done, trials=trials)
         assert kept() == {trial.key_of(0) for trial in study.trials}
@@ -491,6 +494,19 @@ def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path) -> None:
     study = search.resume(done, trials=5, overrides=["search.checkpoints.of=front"])
     assert kept() == {trial.key_of(0) for trial in study.pareto()}
     assert search.load(done).space.search.checkpoints.of == "front"
+
+
+def test_to_keep_all_is_not_answered_by_a_sweep(done: Path) -> None:
+    """Of a study that has ended nothing is changed by it; what an absent store had kept stays."""
+    study = search.load(done)
+    for trial in study.trials:
+        folder = done / "checkpoints" / trial.key_of(0)
+        folder.mkdir(exist_ok=True)
+        (folder / "epoch-000001.pt").write_bytes(b"left")
+    said: list[str] = []
+    search.resume(done, overrides=["search.checkpoints.of=all"], say=said.append)
+    assert any("stays as it was: search.checkpoints.of" in line for line in said)
+    assert len([*(done / "checkpoints").iterdir()]) == len(study.trials)
 
 
 def test_more_seeds_for_networks_without_weights_are_warned_of(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from search.study import garbage
 from search.study.promotion import FEW, Line
 from search.study.study import Study
 from search.trial import Assignment, Ending
+from spaces.settings import Budget
 
 Synthetic = Callable[..., Study]
 THRESHOLD = {"name": "ThresholdPruner", "lower": 0.3, "promote": 0.3}
@@ -230,22 +233,119 @@ def test_the_budget_holds(synthetic: Synthetic) -> None:
 def test_without_a_checkpoint_the_whole_training_is_paid_for(synthetic: Synthetic) -> None:
     """Where it was deleted: three epochs, beside what runs, not the two that the curve lacks."""
     for epochs, promoted in ((7 * 3 + 1 + 2, False), (7 * 3 + 1 + 3, True)):
-        study = synthetic(pruner=THRESHOLD, budget={"epochs": epochs})
+        study = synthetic(
+            pruner=THRESHOLD, budget={"epochs": epochs}, failures={"crashed": 1, "max": 1.0}
+        )
         assert len(go(study, most=8)) == 8
         study.bare.add(study.trials[1].key_of(0))
         given = study.next()
         assert (given is not None) == promoted
         if given is not None:
             study.start(given, "here")
-            assert not study.bare
-            first = {"epoch": 1, "val_accuracy": curve(0.5, slow=0.5)[0]}
-            assert study.report(1, 0, first) is None  # trained again
-            for epoch in (2, 3):
-                study.report(1, 0, {"epoch": epoch, "val_accuracy": 0.9})
+            study.end(1, 0, Ending("crashed", "before its first checkpoint"))
+            given = study.next()
+            assert given is not None
+            study.start(given, "here")
+            for epoch in (1, 2, 3):  # the first is trained again
+                spending = study.history.spending
+                assert spending.spent(None).epochs == 7 * 3 + epoch
+                assert study._unpaid_epochs(1)  # all that is left is owed
+                study.report(
+                    1, 0, {"epoch": epoch, "val_accuracy": curve(0.5, slow=0.5)[epoch - 1]}
+                )
+                assert not study.bare
             study.end(1, 0, Ending("finished", ""))
             assert study.trials[1].outcome == "finished"
         assert study.done
         assert study.history.spending.spent(None).epochs <= epochs
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def test_a_killed_driver_s_second_chance_is_paid_for_whole(synthetic: Synthetic) -> None:
+    """Its successor finds no checkpoint either: what the trial lacks is all of it, and where that
+    is not paid for it waits.
+    """
+    for epochs, goes_on in ((7 * 3 + 1 + 3, True), (7 * 3 + 1 + 3 - 1, False)):
+        study = synthetic(pruner=THRESHOLD, budget={"epochs": 7 * 3 + 1 + 3})
+        go(study, most=8)
+        study.bare |= garbage.bare(study)
+        assert study.bare == {study.trials[1].key_of(0)}
+        given = study.next()
+        assert given is not None
+        study.start(given, "here")
+        study.commit()
+        assert study._journal is not None
+        study._journal.close()  # as a kill leaves it: nothing is said of its end
+        study._journal = None
+        search_ = study.space.search.model_copy(update={"budget": Budget(epochs=epochs)})
+        space = replace(study.space, search=search_)
+        again = Study.drive(study.folder, space, lambda values: pytest.fail("nothing is asked"))
+        try:
+            again.bare |= garbage.bare(again)
+            assert (again.next() is not None) == goes_on
+        finally:
+            again.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def two_stopped(study: Study) -> None:
+    """All eight are proposed, and two of them stopped that both have a chance."""
+    for _ in range(8):
+        given = study.next()
+        assert given is not None
+        values = curve(study.history.trials[given.trial].values["backbone.width"], slow=-1)
+        if given.trial in (1, 4):
+            values = [0.29 if given.trial == 4 else 0.28, 0.4, 0.9]
+        study.start(given, "here")
+        for epoch, value in enumerate(values, start=1):
+            if study.report(given.trial, 0, {"epoch": epoch, "val_accuracy": value}):
+                break
+        else:
+            study.end(given.trial, 0, Ending("finished", ""))
+    assert study.outcomes()["pruned"] == 2
+
+
+def test_who_is_too_dear_stands_in_nobody_s_way(synthetic: Synthetic) -> None:
+    """The likeliest has no checkpoint, and the budget does not pay for all of it: the next has its
+    chance. Of two that it pays for one by one, the second waits for what is left, also before the
+    worker of the first has begun.
+    """
+    first = []
+    for bare in (False, True):
+        budget = {"epochs": 6 * 3 + 2 + 2}
+        study = synthetic(pruner={**THRESHOLD, "promote": 0.01}, budget=budget)
+        two_stopped(study)
+        if bare:
+            study.bare.add(study.trials[first[0]].key_of(0))
+        given = study.next()
+        assert given is not None
+        first.append(given.trial)
+        assert study.next() is None
+        assert not study.done
+        study.start(given, "here")
+        assert study.next() is None
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+    assert sorted(first) == [1, 4]
+
+
+def test_all_seeds_of_a_second_chance_are_paid_for(synthetic: Synthetic) -> None:
+    """Else it would end without a result: of two seeds five epochs are left to train, not two."""
+    for left, promoted in ((4, False), (5, True)):
+        study = synthetic(pruner=THRESHOLD, replicates=2, budget={"epochs": 7 * 6 + 1 + left})
+        while (given := study.next()) is not None:
+            if given.replicate == 0:
+                train(study, given, slow=0.5)
+                continue
+            study.start(given, "here")
+            for epoch in (1, 2, 3):
+                metrics = {"epoch": epoch, "val_accuracy": 0.9}
+                study.report(given.trial, given.replicate, metrics)
+            study.end(given.trial, given.replicate, Ending("finished", ""))
+        assert study.done
+        trial = study.trials[1]
+        assert (trial.outcome, trial.n) == (("finished", 2) if promoted else ("pruned", 0))
         study.close()
         (study.folder / "journal.jsonl").unlink()
 

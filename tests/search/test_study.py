@@ -283,6 +283,36 @@ def test_seeds_belong_to_the_replicate(space: Callable[..., Space], tmp_path: Pa
     assert seed_of(6, 0) != seed_of(5, 0)
 
 
+def test_a_seed_is_handed_out_once(space: Callable[..., Space], tmp_path: Path) -> None:
+    """On a cluster a worker takes its time to begin: another seed of the trial may be over before.
+    Nobody else is given it meanwhile, and the trial is not over without it.
+    """
+    study = create(tmp_path / "a", space(trials=1, replicates=3))
+
+    def train(given: Assignment) -> None:
+        for epoch in range(1, 10):
+            study.report(given.trial, given.replicate, {"epoch": epoch, "val_accuracy": 0.5})
+        study.end(given.trial, given.replicate, Ending("finished", ""))
+
+    first = study.next()
+    assert first is not None
+    study.start(first, "here")
+    train(first)
+    one, other = study.next(), study.next()
+    assert one is not None
+    assert other is not None
+    study.start(one, "here")
+    train(one)
+    assert study.next() is None
+    assert not study.done
+    assert study.trials[0].outcome is None
+    study.start(other, "there")
+    train(other)
+    assert study.done
+    assert [seed.outcome for seed in study.trials[0].replicates] == ["finished"] * 3
+    study.close()
+
+
 def test_the_pruner_judges_the_first_replicate_alone(
     space: Callable[..., Space], tmp_path: Path
 ) -> None:
