@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import trainers
+from search import background
 from search.background import Background, undisturbed
 from search.execution import worker
 from search.execution.worker import Workplace
@@ -43,8 +44,9 @@ class Recording:
 
 
 @pytest.fixture
-def recording() -> Iterator[Recording]:
-    """Its thread ends with the test."""
+def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
+    """Its thread ends with the test; what earlier tests have left hanging is not looked at."""
+    monkeypatch.setattr(background, "_INTERPRETER", background._Interpreter())
     found = Recording()
     yield found
     found.go_on.set()

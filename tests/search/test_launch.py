@@ -14,7 +14,7 @@ import search
 from search import cli
 from search.beforehand import preflight
 from search.errors import JournalError, StudyExists, Unfit
-from search.study import journal
+from search.study import earlier, journal
 from spaces import SpaceError
 
 WriteSpace = Callable[..., Path]
@@ -455,6 +455,16 @@ def spell(done: Path, new: str, old: str) -> None:
         made.append(record["kind"], **known)
     made.close()
     (done / "space.yaml").write_text((done / "space.yaml").read_text().replace(new, old))
+
+
+def test_a_plugin_s_every_is_its_own() -> None:
+    """What an earlier release wrote is told by its checkpoints alone."""
+    told = "attention: {name: mine, every: 4}\nsearch:\n  checkpoints: {uri: null, keep: 2, every: "
+    assert earlier.overrides(f"{told}30.0, of: front}}\n") == []
+    assert earlier.overrides(f"{told}30.0}}\n") == [earlier.ALL]
+    assert earlier.overrides(f"{told}30}}\n") == [earlier.SECONDS, earlier.ALL]
+    wide = told.replace("{uri: null, keep: 2, ", "\n    uri: null\n    keep: 2\n    ")
+    assert earlier.overrides(f"{wide}30.0\n    of: all\n") == []
 
 
 def test_a_study_that_counted_epochs_between_checkpoints_goes_on(done: Path) -> None:

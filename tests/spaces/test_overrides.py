@@ -124,6 +124,18 @@ def test_a_hole_in_a_list_is_counted_from_one() -> None:
     assert space.at(space.sample(seed=0)).backbone.params["width"] == [1.0, 0.5, 1.0]
 
 
+def test_below_null_an_override_begins_a_mapping(tmp_path: Path) -> None:
+    """Where a file, or a resolved space, says that there is none, as where it says nothing."""
+    for search in ("{trials: 2, budget: null}", "{trials: 2}"):
+        path = tmp_path / "none.yaml"
+        path.write_text(
+            spaces.load("digits").to_yaml().partition("search:")[0] + f"search: {search}\n"
+        )
+        space = spaces.load(path, overrides=["search.budget.epochs=99"])
+        assert space.search.budget is not None
+        assert space.search.budget.epochs == 99
+
+
 def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +162,8 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(
         (["optim.lr=1"], "override 1: optim: unknown key"),
         (["training.epochz=1"], "did you mean 'epochs'"),
         (["training.epochs.x=1"], "training.epochs is a single value"),
+        (["search.max_concurrent.x=1"], "override 1: search.max_concurrent: not allowed here"),
+        (["search.pruner.promote=0.3"], "override 1: search.pruner"),
         (["attention.ecaa.mapping.gamma=2"], "did you mean 'eca'"),
         (["attention.eca.mapping.gamma.x=2"], "is a hole"),
         (["attention.eca.placement.stages.4=true"], "no such element (there are: 1, 2, 3)"),
