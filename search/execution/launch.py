@@ -97,7 +97,8 @@ def run(
             f"  or start another: give it another {other}"
         )
     if known is not None and not fork:
-        if told := earlier.overrides(known.history.spelled, space):
+        # its file still says what the study's own, which is written anew, has said since
+        if told := earlier.overrides(known.history.study["space"], space):
             space = spaces.load(space.source, text=space.to_yaml(), overrides=told)
         _agreed(known, space, "the space you gave", forks=space.arms is None)
         return _resume(known, space, None, wish, force, tracking_uri, watch, say)

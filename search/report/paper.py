@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -216,12 +217,13 @@ def methods(study: Study, confirmations: Sequence[Study]) -> str:
 
 def _promoted(study: Study) -> str:
     """How many of those that finished had been stopped before; empty where none had."""
-    again = [t.promoted for t in study.trials if t.promoted and t.outcome == "finished"]
+    trials = [trial for trial in study.trials if trial.outcome == "finished"]
+    again = [trial.promoted for trial in trials if trial.promoted is not None]
     if not again:
         return ""
     return (
         f" ({len(again)} of those that finished had been stopped and went on, being on the front "
-        f"with a probability of {min(again):.2g} or more)"
+        f"with a probability of {math.floor(100 * min(again)) / 100:g} or more)"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from search.redaction import redacted
 from search.study import further, promotion, verdict
 from search.study.facts import Facts
-from search.study.history import is_open, replicate_of
+from search.study.history import is_open, planned, replicate_of
 from search.study.journal import Ledger
 from search.study.memory import Memory
 from search.study.waiting import Place, Waiting
@@ -254,7 +254,8 @@ class Deciding(Facts):
         """
         if self._hopeless or self._unpaid_proposal:
             return False
-        for proposal in self._memory.sampling.proposals(self.history):
+        begins = bool(self._queue.handed)
+        for proposal in self._memory.sampling.proposals(self.history, begins=begins):
             self._record(proposal.kind, **proposal.fields)
             if proposal.kind == "ask":
                 self._queue.append((proposal.fields["trial"], 0))
@@ -330,10 +331,9 @@ class Deciding(Facts):
     def _left(self, number: int, index: int) -> int:
         """The epochs that a replicate has still to train."""
         trial = self.history.trials[number]
-        known = replicate_of(trial, index)
-        done = len(known.curve) if known and known.key not in self.bare else 0
         epochs: int = trial.config["training"]["epochs"]
-        return epochs - done
+        bare = trial.key_of(index) in self.bare
+        return epochs - (0 if bare else self.history.reached(trial, index))
 
     def _unpaid_epochs(self, epochs: int) -> str:
         """Why it does not pay for so many, beside what runs or is about to; empty: it does."""
@@ -345,18 +345,32 @@ class Deciding(Facts):
 
     @property
     def _unaffordable(self) -> frozenset[int]:
-        """Stopped trials whose last epoch, with all their seeds, the budget does not pay for."""
-        search = self.space.search
-        if search.budget is None:
+        """Stopped trials whose last epoch, with all their seeds, the budget does not pay for beside
+        the seeds of those that have been promoted.
+        """
+        if self.space.search.budget is None:
             return frozenset()
-        seeds = search.replicates - 1
+        trials = self.history.trials.values()
+        beside = sum(self._seeds(t) for t in trials if t.promoted is not None and t.outcome is None)
         needs = {
-            number: self._left(number, 0) + seeds * trial.config["training"]["epochs"]
-            for number, trial in self.history.trials.items()
+            trial.number: self._left(trial.number, 0) + self._seeds(trial)
+            for trial in trials
             if trial.outcome == "pruned" and trial.replicates
         }
-        refused = {need for need in set(needs.values()) if self._unpaid_epochs(need)}
+        refused = {need for need in set(needs.values()) if self._unpaid_epochs(need + beside)}
         return frozenset(number for number, need in needs.items() if need in refused)
+
+    def _seeds(self, trial: Trial) -> int:
+        """The epochs of a trial's seeds beyond the first that nobody has taken up."""
+        count = max(self.space.search.replicates, planned(trial))
+        missing = [
+            index
+            for index in range(1, count)
+            if replicate_of(trial, index) is None
+            and (trial.number, index) not in self._queue.handed
+        ]
+        epochs: int = trial.config["training"]["epochs"]
+        return len(missing) * epochs
 
     @property
     def _unpaid_proposal(self) -> str:

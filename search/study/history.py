@@ -58,7 +58,7 @@ class History:
         self.updated = 0.0
         self.touched: set[int] = set()
         self.spending = Spending()
-        self._anew: set[tuple[int, int]] = set()  # whose attempt began with the first epoch
+        self._anew: dict[tuple[int, int], int] = {}  # who began again -> the epochs since
         for record in records:
             self.apply(record)
 
@@ -156,11 +156,8 @@ class History:
             self.trials[trial.number] = replace(self.trials[trial.number], started=record["time"])
         place = (trial.number, number)
         if "anew" in record:
-            self._anew.add(place)
-        else:
-            self._anew.discard(place)
-        done = 0 if place in self._anew else len(known.curve)
-        owed = trial.config["training"]["epochs"] - done
+            self._anew[place] = 0
+        owed = trial.config["training"]["epochs"] - self.reached(trial, number)
         self.spending.started(place, record["time"], self.gpu, owed)
 
     def _latency(self, record: Record) -> None:
@@ -176,6 +173,7 @@ class History:
         metrics = {sys.intern(name): value for name, value in record["metrics"].items()}
         curve = (*replicate.curve, metrics)
         self._put(trial, replace(replicate, curve=curve))
+        self._anew.pop((trial.number, replicate.number), None)
         self.spending.trained((trial.number, replicate.number))
 
     def _again(self, record: Record) -> None:
@@ -184,6 +182,7 @@ class History:
         self._put(trial, _trained(self._replicate(trial, record), record))
         place = (trial.number, record["replicate"])
         if place in self._anew:
+            self._anew[place] += 1
             self.spending.trained(place)  # which was owed
         else:
             self.spending.repeated(1)
@@ -282,6 +281,12 @@ class History:
         others = [known for known in trial.replicates if known.number != replicate.number]
         replicates = tuple(sorted((*others, replicate), key=lambda known: known.number))
         self.trials[trial.number] = replace(trial, replicates=replicates)
+
+    def reached(self, trial: Trial, number: int) -> int:
+        """The epochs that a replicate need not train again, as far as the journal knows."""
+        known = replicate_of(trial, number)
+        curve = len(known.curve) if known is not None else 0
+        return self._anew.get((trial.number, number), curve)
 
     def counts(self, *, driven: bool = True) -> dict[str, int]:
         """How many trials run or wait, how many proposals cost nothing, and how many trials were

@@ -61,10 +61,11 @@ class Proposing:
         if space.search.sampler.name == ParetoSampler.__name__ and space.arms is None:
             self._choosing = Choosing(space, self._feasible, **space.search.sampler.params)
 
-    def proposals(self, history: History) -> Iterator[Proposal]:
+    def proposals(self, history: History, *, begins: bool) -> Iterator[Proposal]:
         """One after another, until as many trials were asked as the study has, or it is exhausted.
 
-        `history` must have each one folded in before the next is taken.
+        `history` must have each one folded in before the next is taken. `begins`: something was
+        handed to a worker that has yet to begin.
         """
         baselines = self._space.baselines()
         while len(history.trials) < history.total and not self.exhausted:
@@ -77,7 +78,7 @@ class Proposing:
                 return
             elif self._choosing is not None:
                 wanted = self._choosing.choose(history, self._seen) or self._again(history)
-                if wanted is None and self._may_gain(history):
+                if wanted is None and (begins or self._may_gain(history)):
                     return
                 wanted = wanted or self._unseen(history)
                 if wanted is None:

@@ -242,6 +242,44 @@ def test_with_replicates_the_front_is_trained_again_when_all_is_seen(
     assert study.done
 
 
+def test_who_asks_before_a_seed_has_begun_is_told_to_wait(space: Callable[..., Space]) -> None:
+    """On a cluster workers take their time: the search is not over for that, and has as many seeds
+    as with workers that begin at once.
+    """
+    few = SPACE.replace("float: [0.25, 2.0], step: 0.25", "choice: [0.5, 1.0]").replace(
+        "subset: [1, 2, 3]", "subset: [3]"
+    )
+    seeds = []
+    for late in (False, True):
+        study = begun(
+            space(
+                few,
+                trials=30,
+                duplicates="replicate",
+                objectives={"val_accuracy": "max"},
+            )
+        )
+        while True:
+            asked = []
+            while len(asked) < 2 and (given := study.next()) is not None:
+                asked.append(given)
+                if not late:
+                    study.start(given, "virtual")
+            if not asked:
+                break
+            for given in asked:
+                if late:
+                    study.start(given, "virtual")
+                candidate = examine(study.history.trials[given.trial].values)
+                for epoch in range(1, EPOCHS + 1):
+                    metrics = {"epoch": epoch, "val_accuracy": accuracy(candidate, epoch)}
+                    study.report(given.trial, given.replicate, metrics)
+                study.end(given.trial, given.replicate, Ending("finished", ""))
+        assert study.done
+        seeds.append(sum(len(trial.replicates) for trial in study.trials))
+    assert seeds[0] == seeds[1] > len(study.trials)
+
+
 @pytest.mark.parametrize(
     "objectives",
     [

@@ -350,6 +350,86 @@ def test_all_seeds_of_a_second_chance_are_paid_for(synthetic: Synthetic) -> None
         (study.folder / "journal.jsonl").unlink()
 
 
+def test_seeds_of_one_second_chance_are_not_another_s(synthetic: Synthetic) -> None:
+    """Two workers, and epochs for one of two chances with both its seeds: the other stays stopped.
+    With those of both, both finish.
+    """
+    for left, finished in ((9, 7), (10, 8)):
+        study = synthetic(
+            pruner={**THRESHOLD, "promote": 0.01},
+            replicates=2,
+            budget={"epochs": 6 * 6 + 2 + left},
+        )
+        going: list[Assignment] = []
+        trained: dict[tuple[int, int], int] = {}
+        while True:
+            while len(going) < 2 and (given := study.next()) is not None:
+                study.start(given, "here")
+                going.append(given)
+                trained[given.trial, given.replicate] = given.known
+            if not going:
+                break
+            given = going.pop(0)
+            values = curve(study.history.trials[given.trial].values["backbone.width"], slow=-1)
+            if given.trial in (1, 4) and given.replicate == 0:
+                values = [0.29 if given.trial == 4 else 0.28, 0.4, 0.9]
+            place = (given.trial, given.replicate)
+            trained[place] += 1
+            value = values[trained[place] - 1]
+            metrics = {"epoch": trained[place], "val_accuracy": value}
+            if study.report(*place, metrics) is not None:
+                continue
+            if trained[place] == 3:
+                study.end(*place, Ending("finished", ""))
+            else:
+                going.append(given)
+        assert study.done
+        outcomes = [trial.outcome for trial in study.trials]
+        assert outcomes.count("finished") == finished, outcomes
+        assert outcomes.count("pruned") == 8 - finished
+        study.close()
+        (study.folder / "journal.jsonl").unlink()
+
+
+def test_what_a_second_chance_began_anew_has_reached_counts(synthetic: Synthetic) -> None:
+    """Stopped at two of three epochs, begun again, taken away after the first: two are left, not
+    one, and nobody else is given them.
+    """
+    pruner = {"name": "ThresholdPruner", "lower": 0.3, "n_warmup_steps": 2, "promote": 0.01}
+    study = synthetic(pruner=pruner, budget={"epochs": 6 * 3 + 2 * 2 + 3})
+    for _ in range(8):
+        given = study.next()
+        assert given is not None
+        study.start(given, "here")
+        width = study.history.trials[given.trial].values["backbone.width"]
+        values = [0.4, 0.4 + 0.02 * (12 * width % 8), 0.5 + width / 5]
+        if given.trial in (1, 4):
+            values = [0.2, 0.28 if given.trial == 1 else 0.29, 0.9]
+        for epoch, value in enumerate(values, start=1):
+            if study.report(given.trial, 0, {"epoch": epoch, "val_accuracy": value}):
+                break
+        else:
+            study.end(given.trial, 0, Ending("finished", ""))
+    study.bare.add(study.trials[1].key_of(0))
+    given = study.next()
+    assert given is not None
+    assert given.trial == 1
+    study.start(given, "here")
+    study.report(given.trial, 0, {"epoch": 1, "val_accuracy": 0.2})
+    study.end(given.trial, 0, Ending("preempted", "its node went"))
+    again = study.next()
+    assert again is not None
+    assert again.trial == given.trial
+    study.start(again, "there")
+    assert study.next() is None  # the other could go on from where it was, for one epoch
+    for epoch in (2, 3):
+        assert study.report(again.trial, 0, {"epoch": epoch, "val_accuracy": 0.9}) is None
+    study.end(again.trial, 0, Ending("finished", ""))
+    assert study.done
+    assert study.history.spending.spent(None).epochs == 6 * 3 + 2 * 2 + 3
+    assert Study.read(study.folder, study.space).trials == study.trials
+
+
 def test_further_seeds_come_last(synthetic: Synthetic) -> None:
     """A promoted trial may be on the front: doubts are cleared when all trials are over."""
     study = synthetic(pruner=THRESHOLD, further={"seeds": 2, "most": 3})
