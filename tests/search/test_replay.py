@@ -169,6 +169,26 @@ def test_the_budget_is_not_overrun(table: Path) -> None:
     assert run.after == (7, 8)
 
 
+def test_a_budget_that_ends_in_a_promotion(tmp_path: Path) -> None:
+    """Who was stopped, and goes on when all others are over, is not over itself: neither finished
+    nor stopped, its epochs no share of what the ended have trained.
+    """
+    path = tmp_path / "late.csv"
+    lines = [f"n{n},{100 * n},0.4{n},0.5{n * 3 % 7},0.6{n * 5 % 7}" for n in range(1, 7)]
+    path.write_text("\n".join(["net,MACs,acc_1,acc_2,acc_3", *lines, "late,50,0.1,0.5,0.69", ""]))
+    recorded = of_table(path, curve="acc_{epoch}", costs=["MACs"])
+    pruner = {"name": "ThresholdPruner", "lower": 0.3, "promote": 0.01}
+    whole = simulate(recorded, pruner, sampler=RANDOM, workers=2, seed=0)
+    late = len(lines)
+    assert whole.finished[-1] == late
+    assert whole.stopped == ()
+    assert whole.epochs == 7 * 3
+    cut = simulate(recorded, pruner, sampler=RANDOM, workers=2, seed=0, budget=7 * 3 - 1)
+    assert cut.finished == whole.finished[:-1]
+    assert cut.stopped == ()
+    assert (cut.epochs, cut.ended, cut.whole) == (20, 18, 18)
+
+
 def test_the_order_is_the_seeds_and_no_pruners(table: Path) -> None:
     """The same seed gives the same search, another another; pruners meet the rows in one order."""
     found = of_table(table, curve="acc_{epoch}", costs=["MACs"])
