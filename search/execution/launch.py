@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -313,18 +313,7 @@ def _resume(
         study = Study.drive(folder, space, examine, force=force, say=say)
         try:
             study.edited(changed)
-            more = any(key.startswith(edits.SEEDS) for key in changed)
-            if more and (gone := garbage.weightless(study)):
-                say(f"warning: {counted(gone, 'finished network')} without checkpoints any more:")
-                say(
-                    "         one that more seeds bring to the front has the weights of those alone"
-                )
-            if space.search.promote is not None and (bare := garbage.bare(study)):
-                study.bare.update(bare)
-                say(
-                    f"note: {counted(len(bare), 'stopped trial')} without checkpoints any more: "
-                    "a second chance begins with the first epoch"
-                )
+            _look_for_weights(study, changed, say)
             study.extend(wanted)
             _write(folder, space)
             sweep(folder)
@@ -332,6 +321,28 @@ def _resume(
             study.close()
             raise
         return drive(study, executor, tracking_uri, watch, say, mirror)
+
+
+def _look_for_weights(study: Study, changed: Collection[str], say: Say) -> None:
+    """Say of which networks the checkpoints are gone, where more is to be made of them."""
+    seeds = any(key.startswith(edits.SEEDS) for key in changed)
+    promotes = study.space.search.promote is not None
+    if not (seeds or promotes):
+        return
+    try:
+        there = garbage.folders(study)
+    except Exception as error:  # every kind of store has its own way of being away
+        why = text.short(redacted(str(error))) or type(error).__name__
+        where = redacted(study.checkpoints)
+        say(f"warning: {where}: {why}; which checkpoints are left is not known")
+        return
+    if seeds and (gone := garbage.weightless(study, there)):
+        say(f"warning: {counted(gone, 'finished network')} without checkpoints any more:")
+        say("         one that more seeds bring to the front has the weights of those alone")
+    if promotes and (bare := garbage.bare(study, there)):
+        study.bare.update(bare)
+        say(f"note: {counted(len(bare), 'stopped trial')} without checkpoints any more:")
+        say("      a second chance begins with the first epoch")
 
 
 def mirrored(

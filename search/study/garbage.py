@@ -115,28 +115,24 @@ def kept(study: Study, waste: Collection[Waste]) -> int:
     return sum(sum(_files(system, folder).values()) for folder in folders)
 
 
-def weightless(study: Study) -> int:
-    """How many finished networks have no checkpoints left of any seed; 0 where none can be told."""
-    try:
-        there = folders(study)
-    except Exception:  # every kind of store has its own way of being away
-        return 0
+def weightless(study: Study, there: Collection[str]) -> int:
+    """How many finished networks have none of the `folders` that are there, of no seed."""
     finished = [trial for trial in study.trials if trial.outcome == "finished"]
     return sum(not any(r.key in there for r in trial.replicates) for trial in finished)
 
 
-def bare(study: Study) -> set[str]:
-    """Run keys of trials that have, or may get, a second chance but no checkpoint to go on from."""
-    try:
-        there = folders(study)
-    except Exception:  # every kind of store has its own way of being away
-        return set()
+def bare(study: Study, there: Collection[str]) -> set[str]:
+    """Run keys of trials that have, or may get, a second chance, but none of the `folders` that are
+    there to go on from.
+    """
     stopped = [
         trial
         for trial in study.trials
         if trial.outcome == "pruned" or (trial.promoted is not None and trial.outcome is None)
     ]
-    return {t.key_of(0) for t in stopped if t.number not in study.history.dismissed} - there
+    return {t.key_of(0) for t in stopped if t.number not in study.history.dismissed}.difference(
+        there
+    )
 
 
 def held(study: Study) -> int | None:

@@ -14,7 +14,8 @@ import search
 from search import cli
 from search.beforehand import preflight
 from search.errors import JournalError, StudyExists, Unfit
-from search.study import earlier, journal
+from search.study import earlier, garbage, journal
+from search.study.study import Study
 from spaces import SpaceError
 
 WriteSpace = Callable[..., Path]
@@ -505,6 +506,22 @@ def test_a_study_that_kept_all_checkpoints_keeps_them(done: Path, write_space: W
     study = search.resume(done, trials=5, overrides=["search.checkpoints.of=front"])
     assert kept() == {trial.key_of(0) for trial in study.pareto()}
     assert search.load(done).space.search.checkpoints.of == "front"
+
+
+def test_a_resume_says_that_it_cannot_see_its_store(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which checkpoints are left is not known then; the study goes on all the same."""
+
+    def away(study: Study) -> set[str]:
+        raise ConnectionError("the bucket is away")
+
+    monkeypatch.setattr(garbage, "folders", away)
+    said: list[str] = []
+    study = search.resume(done, overrides=["search.replicates=2"], say=said.append)
+    (line,) = [line for line in said if "which checkpoints are left is not known" in line]
+    assert line.startswith(f"warning: {done / 'checkpoints'}: the bucket is away;")
+    assert all(trial.n == 2 for trial in study.trials)
 
 
 def test_to_keep_all_is_not_answered_by_a_sweep(done: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_killed_driver_s_second_chance_is_paid_for_whole(synthetic: Synthetic)
     for epochs, goes_on in ((7 * 3 + 1 + 3, True), (7 * 3 + 1 + 3 - 1, False)):
         study = synthetic(pruner=THRESHOLD, budget={"epochs": 7 * 3 + 1 + 3})
         go(study, most=8)
-        study.bare |= garbage.bare(study)
+        study.bare |= garbage.bare(study, garbage.folders(study))
         assert study.bare == {study.trials[1].key_of(0)}
         given = study.next()
         assert given is not None
@@ -282,7 +282,7 @@ def test_a_killed_driver_s_second_chance_is_paid_for_whole(synthetic: Synthetic)
         space = replace(study.space, search=search_)
         again = Study.drive(study.folder, space, lambda values: pytest.fail("nothing is asked"))
         try:
-            again.bare |= garbage.bare(again)
+            again.bare |= garbage.bare(again, garbage.folders(again))
             assert (again.next() is not None) == goes_on
         finally:
             again.close()
